@@ -1,0 +1,35 @@
+"""Knows how an attempt to close a session can end.
+Must not know how closing is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class CloseOutcome(Enum):
+    """How an attempt to close ended. Only FAILED may leave a slot taken."""
+
+    CLOSED = "closed"
+    ALREADY_CLOSED = "already closed"
+    NOT_FOUND = "not found"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class CloseResult:
+    """What became of closing one session. `error` says why, where it failed."""
+
+    session_id: str
+    outcome: CloseOutcome
+    error: BaseException | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the session holds no slot any more: also when it was closed before, or is unknown."""
+        return self.outcome is not CloseOutcome.FAILED
+
+    def __str__(self) -> str:
+        told = f"{self.session_id}: {self.outcome.value}"
+        return told if self.error is None else f"{told}: {self.error}"

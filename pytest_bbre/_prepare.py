@@ -1,0 +1,128 @@
+"""Knows how the arguments of requests.request become a web request that can travel through a session.
+Must not know sessions, settings or the network. requests itself does the encoding, so that it is requests' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import HTTPBasicAuth, HTTPDigestAuth
+from requests.utils import select_proxy
+
+from . import _wire
+from .errors import InvalidURLError, UnsupportedOptionError
+
+# Written by requests for the connection it would have used itself, or sent in a field of their own.
+_NOT_SENT = frozenset({"content-length", "cookie", "transfer-encoding"})
+_REFUSED = {
+    "files": "Encode the upload yourself and pass it as data= with its Content-Type header.",
+    "stream": "The whole body comes with the answer; use response.iter_content() on it.",
+    "cert": "Client certificates can't be sent to where the session runs.",
+    "hooks": "Call your function on the response.",
+}
+
+
+def prepare(
+    method: str,
+    url: str,
+    *,
+    params: Any = None,
+    data: Any = None,
+    json: Any = None,
+    headers: Mapping[str, str | bytes | None] | None = None,
+    cookies: Any = None,
+    auth: Any = None,
+    timeout: float | tuple[float | None, float | None] | None = None,
+    allow_redirects: bool = True,
+    verify: bool | str | None = None,
+    proxies: Mapping[str, str] | None = None,
+    **others: Any,
+) -> tuple[requests.PreparedRequest, _wire.TargetRequest]:
+    """The request as requests prepares it, and as it travels.
+
+    Raises:
+        InvalidURLError: the URL is none, or not http(s).
+        UnsupportedOptionError: an option that can't travel; the message says what to do instead.
+    """
+    _refuse(others, auth, verify)
+    basic = _basic(auth)
+    given = {name: value for name, value in (headers or {}).items() if value is not None}
+    try:
+        prepared = requests.Request(
+            method.upper(), url, params=params, data=data, json=json, headers=given, auth=None if basic else auth
+        ).prepare()
+    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+        raise InvalidURLError(f"{url!r} is no URL: {error}") from error
+    if prepared.url is None or urlsplit(prepared.url).scheme not in ("http", "https"):
+        raise InvalidURLError(f"{url!r} is not an http or https URL.")
+    request = _wire.TargetRequest(
+        url=prepared.url,
+        method=prepared.method or "GET",
+        headers=[(name, _text(value)) for name, value in prepared.headers.items() if name.lower() not in _NOT_SENT],
+        body=json if isinstance(json, dict) and not data else _bytes(prepared.body),
+        cookies=_cookies(cookies),
+        timeout=_seconds(timeout),
+        follow_redirects=allow_redirects,
+        verify=verify is not False,
+        auth=basic,
+        proxy=select_proxy(prepared.url, dict(proxies)) if proxies else None,
+    )
+    return prepared, request
+
+
+def _refuse(others: Mapping[str, Any], auth: Any, verify: Any) -> None:
+    for name, value in others.items():
+        if name not in _REFUSED:
+            raise UnsupportedOptionError(f"{name!r} is no option of a request. It takes what requests.request takes.")
+        if value:
+            raise UnsupportedOptionError(f"{name}= can't be used with a session's request. {_REFUSED[name]}")
+    if isinstance(verify, str):
+        raise UnsupportedOptionError("verify= takes True or False here: a path means nothing where the session runs.")
+    if isinstance(auth, HTTPDigestAuth):
+        raise UnsupportedOptionError("Digest authentication needs a second request; basic authentication can travel.")
+
+
+def _basic(auth: Any) -> tuple[str, str] | None:
+    """User name and password for basic authentication; other kinds write their headers while being prepared."""
+    if isinstance(auth, HTTPBasicAuth):
+        auth = (auth.username, auth.password)
+    if isinstance(auth, tuple) and len(auth) == 2:
+        return _text(auth[0]), _text(auth[1])
+    return None
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _bytes(body: Any) -> bytes | None:
+    """A body as bytes; files and iterators are read to their end, since nothing streams through JSON."""
+    if body is None or isinstance(body, bytes):
+        return body
+    if isinstance(body, str):
+        return body.encode("utf-8")
+    if hasattr(body, "read"):
+        return _bytes(body.read())
+    return b"".join(part.encode() if isinstance(part, str) else bytes(part) for part in body)
+
+
+def _cookies(cookies: Any) -> dict[str, str]:
+    if not cookies:
+        return {}
+    pairs = cookies.items() if isinstance(cookies, Mapping) else ((one.name, one.value) for one in cookies)
+    return {str(name): str(value) for name, value in pairs if value is not None}
+
+
+def _seconds(timeout: Any) -> float | None:
+    """One number of seconds: the wire has no pair, so connecting and reading are added up."""
+    if isinstance(timeout, tuple):
+        parts = [part for part in timeout if part is not None]
+        timeout = sum(parts) if parts else None
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise UnsupportedOptionError(f"timeout is {timeout!r}; allowed is a number of seconds more than 0, or a pair.")
+    return float(timeout)

@@ -1,0 +1,76 @@
+"""Knows how a target's answer becomes a real requests.Response.
+Must not know sessions, settings or the network.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from email.message import Message
+from http.client import responses as reasons
+from io import BytesIO
+from types import SimpleNamespace
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPHeaderDict, HTTPResponse
+
+from . import _wire
+
+_adapter = HTTPAdapter()  # for its build_response alone: it opens nothing
+
+
+def build(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapsed: float) -> requests.Response:
+    """The answer as requests would have given it, with its history.
+
+    Args:
+        prepared: the request that was asked for.
+        answer: what the service told.
+        elapsed: seconds the call took, for where the service does not tell the target's own time.
+    """
+    history: list[requests.Response] = []
+    for step in answer.history:
+        one = _one(_follow(prepared, step), step, elapsed)
+        one.history = list(history)
+        history.append(one)
+    final = prepared if not history else _follow(prepared, answer)
+    response = _one(final, answer, elapsed)
+    response.history = history
+    return response
+
+
+def _follow(prepared: requests.PreparedRequest, step: _wire.TargetAnswer) -> requests.PreparedRequest:
+    """The request of one step in a chain of redirects."""
+    if step.url is None or (step.url == prepared.url and step.method in (None, prepared.method)):
+        return prepared
+    request = prepared.copy()
+    request.url = step.url
+    if step.method and step.method != request.method:  # a POST that became a GET lost its body on the way
+        request.method = step.method
+        request.body = None
+        for name in ("Content-Length", "Content-Type"):
+            request.headers.pop(name, None)
+    return request
+
+
+def _one(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapsed: float) -> requests.Response:
+    headers = HTTPHeaderDict()
+    message = Message()  # where requests looks for cookies
+    for name, value in answer.headers:
+        headers.add(name, value)
+        message.add_header(name, value)
+    reason = answer.reason or reasons.get(answer.status, "")
+    raw = HTTPResponse(
+        BytesIO(answer.body), headers, status=answer.status, reason=reason, preload_content=False, decode_content=False
+    )
+    raw._original_response = SimpleNamespace(msg=message, close=lambda: None, isclosed=lambda: True)  # type: ignore[assignment]
+    response = _adapter.build_response(prepared, raw)
+    response.url = answer.url or response.url
+    response._content = answer.body  # decoded already by who fetched it, whatever Content-Encoding says
+    if answer.body_was_text:  # then it travelled as text, whatever charset the target's header names
+        response.encoding = "utf-8"
+    response.elapsed = _duration(elapsed if answer.elapsed is None else answer.elapsed)
+    return response
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=min(max(seconds, 0.0), 86_400.0))
