@@ -1,0 +1,183 @@
+"""Knows the moments at which a process ends or doubles, and calls the tracker at each: atexit, signals, exec, fork.
+Must not know how sessions are closed.
+
+Nothing is registered at import: `arm` is called with each session that is opened.
+
+A signal's handler takes no lock and sends nothing: it wakes a thread that was started before, which closes everything
+and then sends the signal again, under the action that it had before us. So an earlier handler still runs, and a
+process without one ends of its signal, as its parent should see. A second signal meets that earlier action at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from ._closing import CloseResult
+from ._host import host
+from ._tracker import tracker
+
+_ENDING = [
+    number for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if isinstance(number := getattr(signal, name, None), int)
+]
+
+
+class _Route:
+    """What happens on one signal, in one process."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        self.earlier: Any = signal.getsignal(signum)
+        self.pending = False  # the signal came, and has not been sent on yet
+        self.native = False
+        self._pid = os.getpid()
+        self._wake_out, self._wake_in = os.pipe()
+        os.set_blocking(self._wake_in, False)
+
+    def lay(self) -> None:
+        """Puts the handler in place. Off the main thread, where Python allows no handler, the C library's is used:
+        faulthandler writes to a file when the signal comes, and that file is our pipe.
+        """
+        threading.Thread(target=self._watch, name=f"bbre-signal-{self.signum}", daemon=True).start()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(self.signum, self._on_signal)
+        elif hasattr(faulthandler, "register"):
+            self.native = True
+            faulthandler.register(self.signum, file=self._wake_in, all_threads=False, chain=False)
+
+    def leave(self) -> None:
+        """In a fork's child: the pipe is the parent's, and must not be written to from here."""
+        if self.native:
+            faulthandler.unregister(self.signum)
+        elif signal.getsignal(self.signum) == self._on_signal:
+            signal.signal(self.signum, self.earlier)
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        os.close(self._wake_out)
+        os.close(self._wake_in)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, self.earlier)
+        if self._pid != os.getpid():  # a fork's child, which holds nothing
+            os.kill(os.getpid(), signum)
+            return
+        self.pending = True
+        os.write(self._wake_in, b"!")
+
+    def _watch(self) -> None:
+        os.read(self._wake_out, 65536)
+        self.pending = True
+        if self.native:
+            faulthandler.unregister(self.signum)
+        close_everything(f"the process got {signal.Signals(self.signum).name}")
+        if not _asyncio_answers(self.earlier):
+            self.send_on()
+        # Here only if the earlier handler let the process live on: then the next session lays a new route.
+        self._close_pipe()
+        _routes.pop(self.signum, None)
+        tracker.ending = None
+
+    def send_on(self) -> None:
+        """Sends the signal again, under the action it had before us."""
+        if self.pending:
+            self.pending = False
+            os.kill(os.getpid(), self.signum)
+
+
+_routes: dict[int, _Route] = {}  # mirrors what is registered with the interpreter, for this process
+_registered: list[int] = []  # the process in which the interpreter's hooks were first registered; children inherit them
+_arming = [threading.Lock()]
+_children: list[int] = []  # the multiprocessing child whose finalizer is registered
+
+
+def arm() -> None:
+    """Registers whatever is not registered yet. Cheap when everything is."""
+    with _arming[0]:
+        if not _registered:
+            _registered.append(os.getpid())
+            atexit.register(_at_exit)
+            sys.addaudithook(_on_audit)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_after_fork_in_child)
+        _arm_multiprocessing()
+        if not host.stops:
+            for signum in _answered():
+                _routes[signum] = _Route(signum)
+                _routes[signum].lay()
+
+
+def _answered() -> list[int]:
+    """The signals to be answered that are not answered yet.
+
+    An inherited "ignore" stays, as for a shell's background job; None is a handler that Python does not know.
+    Ctrl-C ends a program by KeyboardInterrupt and atexit, except where somebody took that away.
+    """
+    wanted = [*_ENDING, *([signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.SIG_DFL else [])]
+    return [one for one in wanted if one not in _routes and signal.getsignal(one) not in (signal.SIG_IGN, None)]
+
+
+def _asyncio_answers(earlier: Any) -> bool:
+    """Whether the loop has told its own handler already: it hears of signals by another way, whoever handles them."""
+    return getattr(earlier, "__module__", "") == "asyncio.unix_events"
+
+
+def close_everything(why: str) -> list[CloseResult]:
+    """Closes all sessions within the time limit, and tells on stderr what could not be closed.
+
+    Args:
+        why: for who asks for a session from now on.
+    """
+    tracker.ending = why
+    results = tracker.close_all(tracker.exit_timeout)
+    failed = [result for result in results if not result.success]
+    if failed:
+        lines = [f"bbre: {len(failed)} of {len(results)} sessions could not be closed:"]
+        lines += [f"  {result}" for result in failed]
+        ids = " ".join(result.session_id for result in failed if not result.session_id.startswith("("))
+        lines += [f"Close them with: bbre close {ids}" if ids else "See what is left with: bbre sessions"]
+        with contextlib.suppress(Exception):  # stderr may be closed by now; there is nobody else to tell
+            print("\n".join(lines), file=sys.stderr, flush=True)
+    return results
+
+
+def _at_exit() -> None:
+    if not tracker.is_idle():
+        close_everything("the process is ending")
+    for route in list(_routes.values()):
+        if route.earlier is signal.SIG_DFL:
+            route.send_on()
+
+
+def _on_audit(event: str, _: object) -> None:
+    """The process is about to become another program, which knows nothing of sessions: close them first."""
+    if event == "os.exec" and not tracker.is_idle():
+        close_everything("the process is becoming another program")
+        tracker.ending = None
+
+
+def _after_fork_in_child() -> None:
+    """The child holds a copy of everything tracked. It forgets: the sessions are its parent's to close."""
+    tracker.forget_all()
+    _arming[0] = threading.Lock()  # another thread of the parent may have held it
+    for route in _routes.values():
+        route.leave()
+    _routes.clear()
+
+
+def _arm_multiprocessing() -> None:
+    """Multiprocessing's children leave by os._exit, without atexit; its own finalizers do run."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or process.parent_process() is None or os.getpid() in _children:
+        return
+    from multiprocessing.util import Finalize
+
+    _children.append(os.getpid())
+    Finalize(None, _at_exit, exitpriority=100)

@@ -1,0 +1,125 @@
+"""Knows the idioms people write: a `with` block, and a handle for a notebook or a prompt.
+Must not know how sessions are kept (tracker) or when a process ends (exits): it asks both.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import _exits
+from ._aio import outcome
+from ._closing import CloseResult
+from ._host import host
+from ._session import BBRESession
+from ._settings import Settings
+from ._tracker import tracker
+
+if TYPE_CHECKING:
+    from ._client import BBREClient
+
+
+class managed_session:
+    """A session for the length of a block, closed at its end, whatever ends it. For `with` and for `async with`.
+
+    If the block fails, the session is closed first, and the block's error is what the caller sees; a close that
+    fails as well is a note on it. If only closing fails, that is raised; the session stays tracked and is tried
+    again when the process ends.
+
+    Args:
+        mode: "passive" or "adaptive".
+        sensibility: "low", "medium" or "high".
+        timeout: seconds until the service ends the session by itself.
+        settings: everything at once, in place of the environment.
+        client: an existing client to use, with its settings.
+
+    Raises:
+        SettingsError: a value is not allowed.
+        SessionLimitReachedError: the account has all its sessions in use.
+        BBREError: anything else that kept the session from being created, by its class.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: str | None = None,
+        sensibility: str | None = None,
+        timeout: float | None = None,
+        settings: Settings | None = None,
+        client: BBREClient | None = None,
+    ) -> None:
+        self._options = {"mode": mode, "sensibility": sensibility, "timeout": timeout}
+        self._settings = settings
+        self._client = client
+        self._entered: list[BBRESession] = []  # a stack: the same object may be entered again, also within itself
+
+    def __enter__(self) -> BBRESession:
+        session = tracker.intend()
+        try:
+            self._start(session)
+            session.opening.result()
+            self._entered.append(session)
+        except BaseException:
+            tracker.abandon(session)
+            raise
+        return session
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._entered.pop().__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> BBRESession:
+        session = tracker.intend()
+        try:
+            self._start(session)
+            await outcome(session.opening)
+            self._entered.append(session)
+        except BaseException:
+            tracker.abandon(session)
+            raise
+        return session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._entered.pop().__aexit__(kind, error, traceback)
+
+    def _start(self, session: BBRESession) -> None:
+        """Settings are settled on the caller's thread, so that a bad one is told before anything begins."""
+        given = self._client
+        settings = given.settings if given is not None else self._settings or (host.settings or Settings.resolve)()
+        settings.override(**self._options)
+        _exits.arm()
+        client = partial(tracker.client, settings) if given is None else lambda: given
+        tracker.start(session, client, self._options)
+
+
+def open_session(**options: Any) -> BBRESession:
+    """A session that stays open until `close()`, for notebooks and prompts; at the latest it is closed at exit.
+
+    Args:
+        options: as `managed_session` takes them.
+
+    Raises:
+        BBREError: as `managed_session` does.
+    """
+    return managed_session(**options).__enter__()
+
+
+def tracked_sessions() -> list[BBRESession]:
+    """The open sessions of this process, in the order of their opening."""
+    return tracker.sessions()
+
+
+def close_all_sessions(timeout: float | None = None) -> list[CloseResult]:
+    """Closes every session of this process, all at the same time; every attempt ends, and none raises.
+
+    Args:
+        timeout: seconds after which what is still under way counts as failed; None waits for all.
+
+    Returns:
+        One result per session, last opened first. What failed stays tracked.
+    """
+    return tracker.close_all(timeout)

@@ -1,0 +1,187 @@
+"""Knows every session that this process holds, from the intent to open it until the service said that it is closed.
+Must not know why sessions are opened, nor the moments at which a process ends.
+
+`tracker` is the one mutable global of the core. Importing this module starts nothing and loads no network code.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ._closing import CloseOutcome, CloseResult
+from ._session import BBRESession, SessionState
+from ._settings import Settings
+from ._workers import Workers, wait_for
+from .errors import LostAnswerError, SessionLimitReachedError, ShuttingDownError, TimedOutError
+
+if TYPE_CHECKING:
+    from ._client import BBREClient
+
+DEFAULT_EXIT_TIMEOUT = Settings.exit_timeout
+
+
+class Tracker:
+    """All sessions of one process.
+
+    Creating and closing run on worker threads, never on the caller's: whatever interrupts the caller (Ctrl-C, a
+    signal, a cancelled task), the answer to a create is received and its session is closed.
+
+    Attributes:
+        ending: why no session may be opened any more; None while any may.
+        opened, closed: how many sessions came to be, and how many of them hold no slot any more.
+    """
+
+    def __init__(self) -> None:
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Starts anew without closing anything: what a fork's child does, whose sessions are its parent's."""
+        self.ending: str | None = None
+        self.opened = 0
+        self.closed = 0
+        self._lock = threading.Lock()
+        self._workers = Workers()
+        self._sessions: dict[BBRESession, None] = {}  # in the order of their opening
+        self._clients: dict[Settings, BBREClient] = {}
+        self._clients_lock = threading.Lock()
+
+    # Opening.
+
+    def intend(self) -> BBRESession:
+        """A handle for a session yet to be asked for. Nothing happens until `start`."""
+        return BBRESession(self._workers.submit, self._ended)
+
+    def start(self, session: BBRESession, client: Callable[[], BBREClient], options: Mapping[str, Any]) -> None:
+        """Begins to create a session; its `opening` future settles when it is open or could not be opened.
+
+        All bookkeeping is done on the worker: handing the call over is one step, so that an interruption of the
+        caller can only come before it, when nothing has been asked for, or after it, when `abandon` will be heeded.
+
+        Args:
+            session: from `intend`. Whoever gives up waiting for it must call `abandon`.
+            client: gives the client to use, on the worker thread.
+            options: of `BBREClient.create_session`.
+        """
+        self._workers.reserve(len(self._sessions) + 1)
+        self._workers.submit(partial(self._open_now, session, client, options), session.opening)
+
+    def _open_now(
+        self, session: BBRESession, client: Callable[[], BBREClient], options: Mapping[str, Any]
+    ) -> BBRESession:
+        with self._lock:
+            if self.ending is not None:
+                raise ShuttingDownError(f"No session can be opened any more: {self.ending}.")
+            self._sessions[session] = None
+        try:
+            connected = client()
+            asked_at = time.monotonic()
+            info = connected.create_session(**options)
+        except BaseException as error:
+            self._never_came_to_be(session, error)
+            raise
+        with self._lock:
+            session._opened(connected, info, asked_at)
+            self.opened += 1
+            abandoned = session.abandoned
+        if abandoned:
+            session._close_here()
+        return session
+
+    def _never_came_to_be(self, session: BBRESession, error: BaseException) -> None:
+        session._never_opened()
+        with self._lock:
+            self._sessions.pop(session, None)
+            if isinstance(error, SessionLimitReachedError):
+                error.held = sum(1 for one in self._sessions if one.state is SessionState.OPEN)
+
+    def abandon(self, session: BBRESession) -> None:
+        """Says that nobody waits for this session any more: it is closed as soon as it can be."""
+        with self._lock:
+            session.abandoned = True
+            is_open = session.state is SessionState.OPEN
+        if is_open:
+            session._start_closing()
+
+    def client(self, settings: Settings) -> BBREClient:
+        """The client for these settings; one for all sessions, so that connections are shared."""
+        from ._client import BBREClient  # here, since requests takes 0.2 s to load: paid with the first session
+
+        with self._clients_lock:
+            if settings not in self._clients:
+                self._clients[settings] = BBREClient(settings=settings)
+            return self._clients[settings]
+
+    # Looking.
+
+    def sessions(self) -> list[BBRESession]:
+        """The sessions that are open, in the order of their opening."""
+        with self._lock:
+            return [session for session in self._sessions if session.state is SessionState.OPEN]
+
+    def is_idle(self) -> bool:
+        """Whether there is nothing to close, nor anything being opened."""
+        return not self._sessions
+
+    @property
+    def exit_timeout(self) -> float:
+        """Seconds for closing everything at the end: the longest that any session's settings allow."""
+        limits = [session._client.settings.exit_timeout for session in self.sessions() if session._client is not None]
+        return max(limits, default=DEFAULT_EXIT_TIMEOUT)
+
+    # Closing.
+
+    def close_all(self, timeout: float | None = None) -> list[CloseResult]:
+        """Closes all sessions at the same time, last opened first, those still being opened included.
+
+        Args:
+            timeout: seconds after which the result of what is still under way is "failed"; None waits for all.
+
+        Returns:
+            One result per session that came to be, last opened first. None of them raises.
+        """
+        with self._lock:
+            held = list(self._sessions)
+            for session in held:
+                session.abandoned = True
+        return self.close(held, timeout)
+
+    def close(self, sessions: Sequence[BBRESession], timeout: float | None = None) -> list[CloseResult]:
+        """As `close_all`, for some of the sessions."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        # One that is still being opened closes itself, having been abandoned.
+        under_way: list[tuple[BBRESession, Future[Any]]] = [
+            (session, session.opening if session.state is SessionState.OPENING else session._start_closing(deadline))
+            for session in reversed(sessions)
+        ]
+        wait_for([future for _, future in under_way], deadline)
+        results = [_result(session, future, timeout) for session, future in under_way]
+        return [result for result in results if result is not None]
+
+    def _ended(self, session: BBRESession) -> None:
+        with self._lock:
+            if session in self._sessions:
+                del self._sessions[session]
+                self.closed += 1
+
+
+def _result(session: BBRESession, future: Future[Any], timeout: float | None) -> CloseResult | None:
+    """What became of closing one session; None if it never came to be."""
+    if not future.done():
+        known = session._info.id if session._info else "(a session whose creation was not answered)"
+        return CloseResult(known, CloseOutcome.FAILED, TimedOutError(f"Not closed within {timeout:g} s."))
+    error = future.exception()
+    if session._info is None:
+        lost = isinstance(error, LostAnswerError)
+        return CloseResult("(a session whose id was lost)", CloseOutcome.FAILED, error) if lost else None
+    if error is not None:
+        return CloseResult(session.id, CloseOutcome.FAILED, error)
+    ended = future.result()  # a handle, where it was the opening that ended, and the closing with it
+    return ended if isinstance(ended, CloseResult) else session._start_closing().result()
+
+
+tracker = Tracker()
