@@ -1,0 +1,93 @@
+"""Knows the command `bbre`: what it prints and its exit codes. Thin: the client does the work.
+Must not know the wire, nor how closing is repeated.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import wraps
+from importlib.metadata import version
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ._client import BBREClient
+from ._wire import SessionInfo
+from .errors import BBREError
+
+
+def _telling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Our own errors are told in one line, with exit code 1, and no traceback."""
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except BBREError as error:
+            raise click.ClickException(str(error)) from None
+
+    return wrapper
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Sees and closes the BBRE sessions of an account.
+
+    The account is that of BBRE_API_KEY, at BBRE_BASE_URL.
+    """
+
+
+@main.command("version")
+def version_() -> None:
+    """Print the version of pytest-bbre."""
+    click.echo(version("pytest-bbre"))
+
+
+@main.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that expired or were closed.")
+@_telling
+def sessions(everything: bool) -> None:
+    """List the account's sessions, newest first."""
+    with BBREClient() as client:
+        found = list(client.list_sessions(None if everything else "active"))
+    if not found:
+        click.echo("No sessions." if everything else "No active sessions.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("ID", "STATUS", "MODE", "AGE", "LEFT", "REQUESTS"):
+        table.add_column(title, no_wrap=title == "ID")
+    now = datetime.now(timezone.utc)
+    for one in found:
+        table.add_row(*_row(one, now))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _row(one: SessionInfo, now: datetime) -> tuple[str, ...]:
+    age = _seconds(now - one.created_at) if one.created_at else "?"
+    left = _seconds(one.expires_at - now) if one.expires_at and one.status == "active" else "-"
+    requests = "?" if one.request_count is None else str(one.request_count)
+    return one.id, one.status or "?", one.mode or "?", age, left, requests
+
+
+def _seconds(duration: Any) -> str:
+    return f"{max(duration.total_seconds(), 0):.0f} s"
+
+
+@main.command()
+@click.argument("ids", nargs=-1, metavar="ID...", required=True)
+@_telling
+def close(ids: tuple[str, ...]) -> None:
+    """Close sessions by their ids; closed or unknown ones count as closed.
+
+    Exits with 1 if any could not be closed.
+    """
+    with BBREClient() as client:
+        results = client.close_sessions(ids)
+    for result in results:
+        click.echo(str(result), err=not result.success)
+    if not all(result.success for result in results):
+        raise SystemExit(1)
