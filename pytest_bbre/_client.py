@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 
@@ -17,19 +17,24 @@ from ._embedded import address
 from ._prepare import prepare
 from ._response import build
 from ._retries import repeat
-from ._settings import EMBEDDED, Secret, Settings
+from ._secret import Secret
+from ._settings import EMBEDDED, Settings
 from ._transport import Transport
 from ._wire import SessionInfo
 from ._workers import run_all
 from .errors import (
     BBREError,
     ConnectionLostError,
+    InvalidAnswerError,
     LostAnswerError,
     SessionClosedError,
     SessionIdRequiredError,
     SessionNotFoundError,
+    SettingsError,
     TimedOutError,
 )
+
+T = TypeVar("T")
 
 
 class BBREClient:
@@ -60,8 +65,10 @@ class BBREClient:
     ) -> None:
         api_key = Secret(api_key) if isinstance(api_key, str) else api_key
         if timeout is not None:
-            connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-            options = {"connect_timeout": connect, "read_timeout": read, **options}
+            pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+            if len(pair) != 2:
+                raise SettingsError(f"timeout is {timeout!r}; allowed is a number of seconds, or a pair of them.")
+            options = {"connect_timeout": pair[0], "read_timeout": pair[1], **options}
         arguments = {"api_key": api_key, "base_url": base_url, **options}
         resolved = Settings.resolve(arguments) if settings is None else settings.override(**arguments)
         self.settings = address(resolved) if resolved.base_url == EMBEDDED else resolved
@@ -98,10 +105,11 @@ class BBREClient:
         chosen = self.settings.override(mode=mode, sensibility=sensibility, timeout=timeout)
         asked = {"mode": chosen.mode, "sensibility": chosen.sensibility, "timeout": _plain(chosen.timeout)}
         try:
-            answer = self._post("create", asked)
-        except (ConnectionLostError, TimedOutError) as error:
+            info = self._post("create", asked, _wire.read_session)
+        except (ConnectionLostError, TimedOutError, InvalidAnswerError) as error:
+            if isinstance(error, InvalidAnswerError) and error.status is not None and error.status < 500:
+                raise  # whole, and not BBRE's
             raise LostAnswerError(f"The answer to creating a session was lost: {error.message}") from error
-        info = _wire.read_session(answer)
         return SessionInfo(**{**asked, "status": "active", **_known(info)})
 
     def request(
@@ -125,8 +133,8 @@ class BBREClient:
         patience = self.settings.request_timeout if asked.timeout is None else asked.timeout
         body = {"timeout": _plain(patience), **asked.to_json(known)}
         started = time.monotonic()
-        answer = self._post("request", body, safe=idempotent, extra=patience, session_id=known)
-        return build(prepared, _wire.read_result(answer), time.monotonic() - started)
+        answer = self._post("request", body, _wire.read_result, safe=idempotent, extra=patience, session_id=known)
+        return build(prepared, answer, time.monotonic() - started)
 
     def session_status(self, session_id: str | SessionInfo) -> SessionInfo:
         """What the service knows of a session: its `status` is active, expired or closed.
@@ -136,7 +144,7 @@ class BBREClient:
             BBREError: anything else, by its class.
         """
         known = _id(session_id)
-        return _wire.read_session(self._post("status", {"sessionId": known}, safe=True, session_id=known))
+        return self._post("status", {"sessionId": known}, _wire.read_session, safe=True, session_id=known)
 
     def close_session(self, session_id: str | SessionInfo, *, deadline: float | None = None) -> CloseResult:
         """Closes a session; one that was closed before, or is unknown, counts as closed.
@@ -151,7 +159,7 @@ class BBREClient:
         """
         known = _id(session_id)
         try:
-            self._post("close", {"sessionId": known}, safe=True, deadline=deadline, session_id=known)
+            self._post("close", {"sessionId": known}, dict, safe=True, deadline=deadline, session_id=known)
         except SessionClosedError:
             return CloseResult(known, CloseOutcome.ALREADY_CLOSED)
         except SessionNotFoundError:
@@ -181,7 +189,7 @@ class BBREClient:
         offset = 0
         while True:
             asked = {"limit": page_size, "offset": offset} | ({"status": status} if status else {})
-            page = _wire.read_page(self._post("list", asked, safe=True))
+            page = self._post("list", asked, _wire.read_page, safe=True)
             fresh = [one for one in page.sessions if one.id not in seen]
             seen.update(one.id for one in fresh)
             yield from fresh
@@ -199,19 +207,21 @@ class BBREClient:
         self,
         endpoint: str,
         body: _wire.Json,
+        read: Callable[[_wire.Json], T],
         *,
         safe: bool = False,
         extra: float = 0.0,
         deadline: float | None = None,
         session_id: str | None = None,
-    ) -> _wire.Json:
+    ) -> T:
         """One call, repeated only if that is `safe`; `extra` seconds are added to the read timeout."""
 
-        def once() -> _wire.Json:
+        def once() -> T:
             timeout = self.settings.read_timeout + extra
             if deadline is not None:
                 timeout = max(min(timeout, deadline - time.monotonic()), 0.05)
-            return self._transport.post(_wire.PATHS[endpoint], body, timeout=timeout)
+            answer: T = self._transport.post(_wire.PATHS[endpoint], body, timeout=timeout, read=read)
+            return answer
 
         try:
             return repeat(once, self.settings, deadline=deadline) if safe else once()

@@ -30,6 +30,9 @@ class CloseResult:
         """Whether the session holds no slot any more: also when it was closed before, or is unknown."""
         return self.outcome is not CloseOutcome.FAILED
 
+    def __bool__(self) -> bool:
+        return self.success
+
     def __str__(self) -> str:
         told = f"{self.session_id}: {self.outcome.value}"
         return told if self.error is None else f"{told}: {self.error}"

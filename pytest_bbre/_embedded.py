@@ -12,7 +12,7 @@ from ._settings import Settings
 if TYPE_CHECKING:
     from ._child import EngineChild
 
-_lock = threading.Lock()
+_lock = [threading.Lock()]
 _running: list[EngineChild] = []  # at most one; the child ends with this process, whatever way that goes
 
 
@@ -25,10 +25,15 @@ def address(settings: Settings) -> Settings:
     """
     from ._child import start_engine_child  # here: who has an account never starts a child
 
-    with _lock:
+    with _lock[0]:
         if _running and not _running[0].is_running():
             _running.clear()
         if not _running:
             _running.append(start_engine_child())
         child = _running[0]
     return settings.override(base_url=child.base_url, api_key=child.api_key)
+
+
+def after_fork() -> None:
+    """In a fork's child: another thread of the parent may have held the lock."""
+    _lock[0] = threading.Lock()

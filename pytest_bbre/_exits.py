@@ -17,12 +17,15 @@ import os
 import signal
 import sys
 import threading
+import time
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from ._closing import CloseResult
-from ._host import host
+from ._host import SENT_TWICE, host
 from ._tracker import tracker
+from .errors import ShuttingDownError
 
 _ENDING = [
     number for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if isinstance(number := getattr(signal, name, None), int)
@@ -30,33 +33,56 @@ _ENDING = [
 
 
 class _Route:
-    """What happens on one signal, in one process."""
+    """What happens on one signal, in one process. It serves one signal; the next session lays a new route."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
-        self.earlier: Any = signal.getsignal(signum)
+        self.earlier: Any = None
         self.pending = False  # the signal came, and has not been sent on yet
-        self.native = False
+        self._spent = False
+        self._native = False
+        self._handler: Any = None
         self._pid = os.getpid()
         self._wake_out, self._wake_in = os.pipe()
-        os.set_blocking(self._wake_in, False)
+        if hasattr(os, "set_blocking"):  # on Windows from Python 3.12 on
+            os.set_blocking(self._wake_in, False)
+        try:
+            threading.Thread(target=self._watch, name=f"bbre-signal-{signum}", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending and starts no thread any more
+            self._close_pipe()
+            raise
+
+    def is_laid(self) -> bool:
+        """Whether the signal would reach us, or has: somebody may have set another handler since."""
+        in_place = self.earlier if self._native else self._handler
+        return self.pending or signal.getsignal(self.signum) is in_place
 
     def lay(self) -> None:
         """Puts the handler in place. Off the main thread, where Python allows no handler, the C library's is used:
         faulthandler writes to a file when the signal comes, and that file is our pipe.
         """
-        threading.Thread(target=self._watch, name=f"bbre-signal-{self.signum}", daemon=True).start()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(self.signum, self._on_signal)
-        elif hasattr(faulthandler, "register"):
-            self.native = True
+        on_main = threading.current_thread() is threading.main_thread()
+        if self._native and on_main:
+            self._unlay_native()
+        if on_main:
+            self.earlier = signal.getsignal(self.signum)
+            # A new one each time: a handler that was set since may call the one it found, which must not call it back.
+            self._handler = partial(self._on_signal, self.earlier)
+            signal.signal(self.signum, self._handler)
+        elif not self._native and hasattr(faulthandler, "register"):
+            self.earlier = signal.getsignal(self.signum)
             faulthandler.register(self.signum, file=self._wake_in, all_threads=False, chain=False)
+            self._native = True
+
+    def _unlay_native(self) -> None:
+        faulthandler.unregister(self.signum)
+        self._native = False
 
     def leave(self) -> None:
         """In a fork's child: the pipe is the parent's, and must not be written to from here."""
-        if self.native:
-            faulthandler.unregister(self.signum)
-        elif signal.getsignal(self.signum) == self._on_signal:
+        if self._native:
+            self._unlay_native()
+        elif signal.getsignal(self.signum) is self._handler:
             signal.signal(self.signum, self.earlier)
         self._close_pipe()
 
@@ -64,26 +90,40 @@ class _Route:
         os.close(self._wake_out)
         os.close(self._wake_in)
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, self.earlier)
-        if self._pid != os.getpid():  # a fork's child, which holds nothing
+    def _on_signal(self, earlier: Any, signum: int, frame: FrameType | None) -> None:
+        if self._spent or self._pid != os.getpid():  # closed already; or a fork's child, which holds nothing
+            signal.signal(signum, earlier)
             os.kill(os.getpid(), signum)
-            return
-        self.pending = True
-        os.write(self._wake_in, b"!")
+        elif not self.pending:  # else it is the same signal, sent twice
+            self.earlier = earlier
+            self.pending = True
+            os.write(self._wake_in, b"!")
+            try:
+                time.sleep(SENT_TWICE)
+            finally:
+                signal.signal(signum, earlier)
+                os.write(self._wake_in, b"!")
 
     def _watch(self) -> None:
-        os.read(self._wake_out, 65536)
+        os.read(self._wake_out, 1)
         self.pending = True
-        if self.native:
-            faulthandler.unregister(self.signum)
+        native = self._native
+        if native:
+            time.sleep(SENT_TWICE)
+            self._unlay_native()
         close_everything(f"the process got {signal.Signals(self.signum).name}")
-        if not _asyncio_answers(self.earlier):
-            self.send_on()
-        # Here only if the earlier handler let the process live on: then the next session lays a new route.
-        self._close_pipe()
+        if not native:
+            os.read(self._wake_out, 1)  # the earlier action is back
+        if self.earlier is signal.SIG_DFL:
+            self.send_on()  # the end, except in a container's first process: the system spares that one
+        # The earlier handler may let the process live on, and open sessions itself: nothing of ours stands in its way.
+        self._spent = True
         _routes.pop(self.signum, None)
         tracker.ending = None
+        if native or not _asyncio_answers(self.earlier):
+            self.send_on()
+        if not native:  # faulthandler may still be writing to it
+            self._close_pipe()
 
     def send_on(self) -> None:
         """Sends the signal again, under the action it had before us."""
@@ -101,17 +141,37 @@ _children: list[int] = []  # the multiprocessing child whose finalizer is regist
 def arm() -> None:
     """Registers whatever is not registered yet. Cheap when everything is."""
     with _arming[0]:
-        if not _registered:
-            _registered.append(os.getpid())
+        if not _registered and not _is_past_hooks():
             atexit.register(_at_exit)
             sys.addaudithook(_on_audit)
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_after_fork_in_child)
+            _registered.append(os.getpid())
         _arm_multiprocessing()
         if not host.stops:
             for signum in _answered():
-                _routes[signum] = _Route(signum)
-                _routes[signum].lay()
+                with contextlib.suppress(RuntimeError):  # where no thread can be started, the signal keeps its action
+                    route = _routes[signum] = _routes.get(signum) or _Route(signum)
+                    route.lay()
+
+
+def _is_past_hooks() -> bool:
+    """Whether this thread runs exit hooks: one that is registered now would not be called."""
+    main = threading.main_thread()
+    return threading.current_thread() is main and not main.is_alive()
+
+
+def refuse_if_nobody_closes() -> None:
+    """For sessions that their opener leaves open: somebody has to be there for them at the end.
+
+    Raises:
+        ShuttingDownError: the process runs its exit hooks, and ours is not among them.
+    """
+    if not _registered and _is_past_hooks():
+        raise ShuttingDownError(
+            "The process runs its exit hooks, so that nobody would close the session. "
+            "Use `with managed_session() as session:` here."
+        )
 
 
 def _answered() -> list[int]:
@@ -121,11 +181,14 @@ def _answered() -> list[int]:
     Ctrl-C ends a program by KeyboardInterrupt and atexit, except where somebody took that away.
     """
     wanted = [*_ENDING, *([signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.SIG_DFL else [])]
-    return [one for one in wanted if one not in _routes and signal.getsignal(one) not in (signal.SIG_IGN, None)]
+    unanswered = [one for one in wanted if one not in _routes or not _routes[one].is_laid()]
+    return [one for one in unanswered if signal.getsignal(one) not in (signal.SIG_IGN, None)]
 
 
 def _asyncio_answers(earlier: Any) -> bool:
-    """Whether the loop has told its own handler already: it hears of signals by another way, whoever handles them."""
+    """Whether the loop has told its own handler already: it hears of signals by another way, whichever Python handler
+    is in place.
+    """
     return getattr(earlier, "__module__", "") == "asyncio.unix_events"
 
 
@@ -149,8 +212,7 @@ def close_everything(why: str) -> list[CloseResult]:
 
 
 def _at_exit() -> None:
-    if not tracker.is_idle():
-        close_everything("the process is ending")
+    close_everything("the process is ending")  # with nothing to close, too: daemon threads may ask for sessions yet
     for route in list(_routes.values()):
         if route.earlier is signal.SIG_DFL:
             route.send_on()

@@ -93,7 +93,7 @@ class managed_session:
         settings.override(**self._options)
         _exits.arm()
         client = partial(tracker.client, settings) if given is None else lambda: given
-        tracker.start(session, client, self._options)
+        tracker.start(session, client, self._options, settings.exit_timeout)
 
 
 def open_session(**options: Any) -> BBRESession:
@@ -103,8 +103,10 @@ def open_session(**options: Any) -> BBRESession:
         options: as `managed_session` takes them.
 
     Raises:
+        ShuttingDownError: in an exit hook, where nobody would close it.
         BBREError: as `managed_session` does.
     """
+    _exits.refuse_if_nobody_closes()
     return managed_session(**options).__enter__()
 
 

@@ -15,8 +15,8 @@ from requests.utils import select_proxy
 from . import _wire
 from .errors import InvalidURLError, UnsupportedOptionError
 
-# Written by requests for the connection it would have used itself, or sent in a field of their own.
-_NOT_SENT = frozenset({"content-length", "cookie", "transfer-encoding"})
+# Written by requests for the connection that it would have used itself.
+_NOT_SENT = frozenset({"content-length", "transfer-encoding"})
 _REFUSED = {
     "files": "Encode the upload yourself and pass it as data= with its Content-Type header.",
     "stream": "The whole body comes with the answer; use response.iter_content() on it.",
@@ -54,8 +54,10 @@ def prepare(
         prepared = requests.Request(
             method.upper(), url, params=params, data=data, json=json, headers=given, auth=None if basic else auth
         ).prepare()
-    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, UnicodeDecodeError) as error:
         raise InvalidURLError(f"{url!r} is no URL: {error}") from error
+    except (requests.RequestException, UnicodeEncodeError) as error:  # a header with a line break, NaN as JSON
+        raise UnsupportedOptionError(f"requests can't send this: {error}") from error
     if prepared.url is None or urlsplit(prepared.url).scheme not in ("http", "https"):
         raise InvalidURLError(f"{url!r} is not an http or https URL.")
     request = _wire.TargetRequest(

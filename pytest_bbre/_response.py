@@ -9,6 +9,8 @@ from email.message import Message
 from http.client import responses as reasons
 from io import BytesIO
 from types import SimpleNamespace
+from typing import TypeGuard
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -40,7 +42,7 @@ def build(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapse
 
 def _follow(prepared: requests.PreparedRequest, step: _wire.TargetAnswer) -> requests.PreparedRequest:
     """The request of one step in a chain of redirects."""
-    if step.url is None or (step.url == prepared.url and step.method in (None, prepared.method)):
+    if not _is_url(step.url) or (step.url == prepared.url and step.method in (None, prepared.method)):
         return prepared
     request = prepared.copy()
     request.url = step.url
@@ -52,6 +54,14 @@ def _follow(prepared: requests.PreparedRequest, step: _wire.TargetAnswer) -> req
     return request
 
 
+def _is_url(url: str | None) -> TypeGuard[str]:
+    """Whether cookies can be looked up for it; a service may tell anything."""
+    try:
+        return url is not None and bool(urlsplit(url).netloc.encode() and url.encode())
+    except ValueError:
+        return False
+
+
 def _one(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapsed: float) -> requests.Response:
     headers = HTTPHeaderDict()
     message = Message()  # where requests looks for cookies
@@ -60,8 +70,9 @@ def _one(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapsed
         message.add_header(name, value)
     reason = answer.reason or reasons.get(answer.status, "")
     raw = HTTPResponse(
-        BytesIO(answer.body), headers, status=answer.status, reason=reason, preload_content=False, decode_content=False
+        BytesIO(answer.body), status=answer.status, reason=reason, preload_content=False, decode_content=False
     )
+    raw.headers = headers  # told afterwards: they speak of the connection to the target, not of these bytes
     raw._original_response = SimpleNamespace(msg=message, close=lambda: None, isclosed=lambda: True)  # type: ignore[assignment]
     response = _adapter.build_response(prepared, raw)
     response.url = answer.url or response.url

@@ -1,4 +1,4 @@
-"""Knows one pytest run: which service or engine it uses, what it opened and closed, and how a signal stops it.
+"""Knows one pytest run: the engine it uses, what it opened and closed, its workers, and how a signal stops it.
 Must not know fixtures or output: plugin.py has those.
 
 Loaded with every pytest run, so what a run without sessions does not need is imported where it is needed.
@@ -6,16 +6,16 @@ Loaded with every pytest run, so what a run without sessions does not need is im
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ._host import host
+from ._choices import Choices
+from ._host import SENT_TWICE, host
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ._tracker import Tracker
     from .engine import EngineControl
 
-_SETTINGS = ("mode", "sensibility", "timeout", "base_url")
-_ENGINES = ("auto", "embedded", "service")
 _STOPPING = [number for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if (number := getattr(signal, name, None))]
 
 
@@ -35,72 +33,30 @@ class Run:
     """What the plugin keeps for one pytest run, in one process."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self.choices = Choices(config)
         self._config = config
         self._lock = threading.Lock()
         self._engine: EngineControl | None = None
         self._settings: Settings | None = None
         self._door: _xdist.Door | None = None
-        self._told = {"opened": 0, "closed": 0}  # by the workers of pytest-xdist
+        self._nodes: list[Any] = []  # the workers of pytest-xdist
+        self._told = {"opened": 0, "closed": 0, "lost": 0}  # by them
         self._before = _counts()  # of an outer run in this process
         self._host_before = (host.settings, host.stops)
+        self._is_worker = "bbre" in getattr(config, "workerinput", {})
         self._earlier: dict[int, Any] = {}
         self._session: pytest.Session | None = None
         self.signum: int | None = None
-        self.failed: list[CloseResult] = []
+        self.failed: list[str] = []  # what could not be closed, here or by a worker, and what to do about it
         host.settings = self.settings
 
-    # Which engine, which settings.
-
-    def _choice(self) -> str:
-        """The value of --bbre-engine, its environment variable, or its ini twin."""
-        from .errors import SettingsError
-
-        chosen = self._option("engine") or os.environ.get("BBRE_ENGINE") or self._ini("engine") or "auto"
-        if chosen not in _ENGINES:
-            raise SettingsError(f"bbre-engine is {chosen!r}; allowed is {', '.join(_ENGINES)}.")
-        return str(chosen)
-
-    def _resolved(self) -> tuple[Settings, bool]:
-        """The settings as given by command line, environment and ini file, and whether the embedded engine is meant:
-        asked for, or there is no key for anything else. Nothing is started.
-        """
-        from ._settings import EMBEDDED, Settings
-
-        given = {name: self._option(name) for name in _SETTINGS}
-        settings = Settings.resolve(given, ini={name: self._ini(name) for name in _SETTINGS})
-        choice = self._choice()
-        nowhere_else = settings.api_key is None or settings.base_url == EMBEDDED
-        return settings, choice == "embedded" or (choice == "auto" and nowhere_else)
-
-    def _is_default(self) -> bool:
-        """Whether nothing at all is set: then nothing has to be loaded to know that it is right."""
-        return not (
-            any(name.startswith("BBRE_") for name in os.environ)
-            or any(self._option(name) or self._ini(name) for name in (*_SETTINGS, "engine"))
-        )
-
-    def check(self) -> None:
-        """Refuses bad options at once.
-
-        Raises:
-            pytest.UsageError: it names the option and what is allowed.
-        """
-        if self._is_default():
-            return
-        from .errors import ApiKeyRequiredError, BBREError
-
-        try:
-            settings, embedded = self._resolved()
-            if not embedded and settings.api_key is None:
-                raise ApiKeyRequiredError("--bbre-engine=service needs an API key, and none is set.")
-        except BBREError as error:
-            raise pytest.UsageError(f"bbre: {error}") from None
+    # Where sessions go.
 
     def settings(self) -> Settings:
         """The settings of this run's sessions; starts the embedded engine if that is what they go to."""
         with self._lock:
             if self._settings is None:
-                found, embedded = self._resolved()
+                found, embedded = self.choices.resolved()
                 if embedded:
                     engine = self._engine_now()
                     found = found.override(base_url=engine.base_url, api_key=engine.api_key)
@@ -114,67 +70,67 @@ class Run:
 
     def _engine_now(self) -> EngineControl:
         if self._engine is None:
-            door = getattr(self._config, "workerinput", {}).get("bbre")
-            if door:
+            if self._is_worker:
                 from . import _xdist
 
-                self._engine = _xdist.ask(door)
+                self._engine = _xdist.ask(self._config.workerinput["bbre"])  # type: ignore[attr-defined]
             else:
                 from .engine import Engine
 
                 self._engine = Engine().start()
         return self._engine
 
-    def header(self) -> str:
-        """One line: which engine, where, which mode, how many slots."""
-        from ._facts import DEFAULT_MODE, MAX_SESSIONS
-
-        if self._is_default():
-            mode, where = DEFAULT_MODE, "embedded engine, started on first use"
-        else:
-            settings, embedded = self._resolved()
-            mode = settings.mode
-            where = "embedded engine, started on first use" if embedded else f"service at {settings.base_url}"
-        return f"bbre: {where}, mode {mode}, {MAX_SESSIONS} slots"
-
-    def _option(self, name: str) -> Any:
-        return self._config.getoption(f"bbre_{name}", default=None)
-
-    def _ini(self, name: str) -> Any:
-        return self._config.getini(f"bbre_{name}") or None
-
     # pytest-xdist.
 
-    def door(self) -> Mapping[str, Any]:
-        """For a worker: where to ask the controller for the engine."""
+    def welcome(self, node: Any) -> None:
+        """A new worker: it is told where to ask the controller for the engine."""
         if self._door is None:
             from . import _xdist
 
             self._door = _xdist.Door(self.engine)
-        return self._door.address()
+        node.workerinput["bbre"] = self._door.address()
+        self._nodes.append(node)
 
-    def add(self, counts: Mapping[str, int]) -> None:
-        """Adds a worker's account."""
-        for name in self._told:
-            self._told[name] += counts.get(name, 0)
+    def _pass_on(self, signum: int) -> None:
+        """Workers would go on with their tests for five seconds, which is more than a cancelled CI job may have.
+        Should execnet one day keep its processes elsewhere, it is those five seconds again.
+        """
+        for node in self._nodes:
+            process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+            if process is not None and node.gateway.spec.popen:  # a process of this machine
+                process.send_signal(signum)
+
+    def gather(self) -> None:
+        """Adds the accounts of the workers that ended well; those of an interrupted run, too, tell theirs."""
+        for node in self._nodes:
+            account = getattr(node, "workeroutput", {}).get("bbre", {})
+            for name in self._told:
+                self._told[name] += account.get(name, 0)
+            self.failed += account.get("failed", [])
 
     # The account.
 
+    def account(self) -> dict[str, Any]:
+        """What a worker tells the controller at its end."""
+        return {**self.counts(), "failed": self.failed}
+
     def counts(self) -> dict[str, int]:
-        """Sessions opened and closed in this run, in this process and the workers that told."""
+        """Sessions opened and closed in this run, and creates whose answer was lost, in this process and the workers
+        that told.
+        """
         own = _counts()
         return {name: own[name] - self._before[name] + self._told[name] for name in own}
 
-    def still_active(self) -> int | None:
-        """The number of active sessions, asked from the engine or the service itself; None if nobody was used."""
-        if self._engine is not None:
-            return len(self._engine.sessions("active"))
-        settings, embedded = self._resolved()
+    def still_active(self) -> tuple[int, bool] | None:
+        """The number of active sessions, asked from who runs them, and whether it should be zero: the embedded engine
+        is this run's alone, while others may use the service's account. None if the run's own sessions went elsewhere.
+        """
+        settings, embedded = self.choices.resolved()
         if embedded:
-            return None
+            return (len(self._engine.sessions("active")), True) if self._engine else None
         from ._tracker import tracker
 
-        return sum(1 for _ in tracker.client(settings).list_sessions("active"))
+        return sum(1 for _ in tracker.client(settings).list_sessions("active")), False
 
     # Its end.
 
@@ -191,22 +147,30 @@ class Run:
         host.stops = True
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Stops the run as pytest.exit does: fixtures are torn down, the summary is printed. A second one is final."""
-        earlier = self._earlier.pop(signum)
-        signal.signal(signum, earlier)
+        """Stops the run as pytest.exit does: fixtures are torn down, the summary is printed. A second one is final,
+        except in a worker of pytest-xdist, which may get the same one from its controller and by its process group.
+        """
+        if self.signum is not None:  # the same one, sent twice
+            return
         self.signum = signum
+        self._pass_on(signum)
         reason = f"{signal.Signals(signum).name} received"
         if self._session is not None:
             self._session.shouldstop = reason  # should the test swallow what is raised here
+        earlier = self._earlier.pop(signum)
+        try:
+            time.sleep(SENT_TWICE)
+        finally:
+            signal.signal(signum, _nothing if self._is_worker else earlier)
         if callable(earlier):
             earlier(signum, frame)
-        pytest.exit(reason, returncode=128 + signum)
+        pytest.exit(reason)  # without a return code: pytest prints its summary only after those that it knows
 
     def close_rest(self) -> None:
         """Closes what the tests opened and no fixture closed, and what an interrupted teardown left."""
         tracker = _tracker()
         if tracker is not None and not tracker.is_idle():
-            self.failed = [one for one in tracker.close_all(tracker.exit_timeout) if not one.success]
+            self.failed += [_advice(one) for one in tracker.close_all(tracker.exit_timeout) if not one.success]
 
     def stop(self) -> None:
         """Gives everything back that this run took: signals, the host's word, the engine."""
@@ -221,12 +185,23 @@ class Run:
             stop()
 
 
+def _nothing(signum: int, frame: FrameType | None) -> None:
+    """A handler rather than SIG_IGN, which programs started from here would inherit."""
+
+
 def _tracker() -> Tracker | None:
     """The tracker, if anything loaded it: who opened nothing has nothing to close or count."""
     module = sys.modules.get("pytest_bbre._tracker")
     return None if module is None else module.tracker
 
 
+def _advice(result: CloseResult) -> str:
+    """What was not closed, and the command that does it; a session whose id nobody knows is in brackets."""
+    known = not result.session_id.startswith("(")
+    remedy = f"Close it with: bbre close {result.session_id}" if known else "See what is left with: bbre sessions"
+    return f"{str(result).rstrip('.')}. {remedy}"
+
+
 def _counts() -> dict[str, int]:
     tracker = _tracker()
-    return {"opened": tracker.opened if tracker else 0, "closed": tracker.closed if tracker else 0}
+    return {name: getattr(tracker, name) if tracker else 0 for name in ("opened", "closed", "lost")}

@@ -52,7 +52,7 @@ class BBRESession(Verbs):
     ) -> None:
         self._submit = submit
         self._on_closed = on_closed
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a close may run on the thread that asks for it: see Workers.submit
         self._state = SessionState.OPENING
         self._pid = os.getpid()
         self._client: BBREClient | None = None
@@ -174,9 +174,12 @@ class BBRESession(Verbs):
                 done: Future[CloseResult] = Future()
                 done.set_result(CloseResult(self._info.id if self._info else "", CloseOutcome.ALREADY_CLOSED))
                 return done
-            if self._closing is None:
-                self._closing = self._submit(partial(self._close_now, deadline))
-            return self._closing
+            if self._closing is not None:
+                return self._closing
+            closing = self._submit(partial(self._close_now, deadline))
+            if not closing.done():  # else it ran right here, and is over: the next attempt is a new one
+                self._closing = closing
+            return closing
 
     def _close_here(self) -> None:
         """As `_start_closing`, on this thread: a worker must not wait for a second one.

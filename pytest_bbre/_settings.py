@@ -13,18 +13,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from . import _facts
+from ._secret import Secret
 from .errors import SettingsError
 
 EMBEDDED: Final = "embedded"  # as base_url: start the embedded engine as a child process
-
-
-class Secret(str):
-    """A string that shows itself only when asked for by str(): its repr, as in a traceback's locals, hides it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,7 +39,7 @@ class Settings:
         exit_timeout: seconds for closing everything when the process ends (BBRE_EXIT_TIMEOUT).
     """
 
-    api_key: Secret | None = None
+    api_key: str | None = None
     base_url: str = _facts.DEFAULT_BASE_URL
     mode: str = _facts.DEFAULT_MODE
     sensibility: str = _facts.DEFAULT_SENSIBILITY
@@ -72,7 +64,10 @@ class Settings:
             )
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{item.name}={getattr(self, item.name)!r}" for item in fields(self))
+        shown = ", ".join(
+            f"{item.name}={Secret() if item.name == 'api_key' and self.api_key else getattr(self, item.name)!r}"
+            for item in fields(self)
+        )
         return f"Settings({shown})"
 
     @classmethod
@@ -93,10 +88,8 @@ class Settings:
         Raises:
             SettingsError: a value is not allowed; it names the setting, the value and what is allowed.
         """
-        environ = os.environ if environ is None else environ
-        given = {name: value for name, value in (ini or {}).items() if value is not None}
-        given |= {item.name: value for item in fields(cls) if (value := environ.get(variable(item.name)))}
-        given |= {name: value for name, value in (arguments or {}).items() if value is not None}
+        given = _strongest(arguments, environ, ini)
+        arguments = environ = ini = None  # they hold the key, and a traceback may be shown with locals
         return cls(**given)
 
     def override(self, **changes: Any) -> Settings:
@@ -106,6 +99,19 @@ class Settings:
             SettingsError: a value is not allowed.
         """
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _strongest(
+    arguments: Mapping[str, Any] | None, environ: Mapping[str, str] | None, ini: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Each setting from the first layer that has it. Nothing is checked here, so that no error comes out of here."""
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (ini or {}).items() if value is not None}
+    given |= {item.name: value for item in fields(Settings) if (value := environ.get(variable(item.name)))}
+    given |= {name: value for name, value in (arguments or {}).items() if value is not None}
+    if isinstance(given.get("api_key"), str):
+        given["api_key"] = Secret(given["api_key"])
+    return given
 
 
 def variable(name: str) -> str:

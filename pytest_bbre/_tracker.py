@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._closing import CloseOutcome, CloseResult
+from ._embedded import address, after_fork
 from ._session import BBRESession, SessionState
-from ._settings import Settings
+from ._settings import EMBEDDED, Settings
 from ._workers import Workers, wait_for
 from .errors import LostAnswerError, SessionLimitReachedError, ShuttingDownError, TimedOutError
 
@@ -34,6 +35,7 @@ class Tracker:
     Attributes:
         ending: why no session may be opened any more; None while any may.
         opened, closed: how many sessions came to be, and how many of them hold no slot any more.
+        lost: how many creates had no answer; each of them may have left a session that nobody knows the id of.
     """
 
     def __init__(self) -> None:
@@ -41,12 +43,14 @@ class Tracker:
 
     def forget_all(self) -> None:
         """Starts anew without closing anything: what a fork's child does, whose sessions are its parent's."""
+        after_fork()
         self.ending: str | None = None
         self.opened = 0
         self.closed = 0
+        self.lost = 0
         self._lock = threading.Lock()
         self._workers = Workers()
-        self._sessions: dict[BBRESession, None] = {}  # in the order of their opening
+        self._sessions: dict[BBRESession, float] = {}  # in the order of their opening; each with its exit timeout
         self._clients: dict[Settings, BBREClient] = {}
         self._clients_lock = threading.Lock()
 
@@ -56,7 +60,13 @@ class Tracker:
         """A handle for a session yet to be asked for. Nothing happens until `start`."""
         return BBRESession(self._workers.submit, self._ended)
 
-    def start(self, session: BBRESession, client: Callable[[], BBREClient], options: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        session: BBRESession,
+        client: Callable[[], BBREClient],
+        options: Mapping[str, Any],
+        exit_timeout: float = DEFAULT_EXIT_TIMEOUT,
+    ) -> None:
         """Begins to create a session; its `opening` future settles when it is open or could not be opened.
 
         All bookkeeping is done on the worker: handing the call over is one step, so that an interruption of the
@@ -66,17 +76,22 @@ class Tracker:
             session: from `intend`. Whoever gives up waiting for it must call `abandon`.
             client: gives the client to use, on the worker thread.
             options: of `BBREClient.create_session`.
+            exit_timeout: seconds for opening and closing it, if the process ends meanwhile.
         """
         self._workers.reserve(len(self._sessions) + 1)
-        self._workers.submit(partial(self._open_now, session, client, options), session.opening)
+        self._workers.submit(partial(self._open_now, session, client, options, exit_timeout), session.opening)
 
     def _open_now(
-        self, session: BBRESession, client: Callable[[], BBREClient], options: Mapping[str, Any]
+        self,
+        session: BBRESession,
+        client: Callable[[], BBREClient],
+        options: Mapping[str, Any],
+        exit_timeout: float,
     ) -> BBRESession:
         with self._lock:
             if self.ending is not None:
                 raise ShuttingDownError(f"No session can be opened any more: {self.ending}.")
-            self._sessions[session] = None
+            self._sessions[session] = exit_timeout
         try:
             connected = client()
             asked_at = time.monotonic()
@@ -96,6 +111,7 @@ class Tracker:
         session._never_opened()
         with self._lock:
             self._sessions.pop(session, None)
+            self.lost += isinstance(error, LostAnswerError)
             if isinstance(error, SessionLimitReachedError):
                 error.held = sum(1 for one in self._sessions if one.state is SessionState.OPEN)
 
@@ -112,6 +128,8 @@ class Tracker:
         from ._client import BBREClient  # here, since requests takes 0.2 s to load: paid with the first session
 
         with self._clients_lock:
+            if settings.base_url == EMBEDDED:  # asked each time: an engine that died is replaced
+                settings = address(settings)
             if settings not in self._clients:
                 self._clients[settings] = BBREClient(settings=settings)
             return self._clients[settings]
@@ -130,8 +148,8 @@ class Tracker:
     @property
     def exit_timeout(self) -> float:
         """Seconds for closing everything at the end: the longest that any session's settings allow."""
-        limits = [session._client.settings.exit_timeout for session in self.sessions() if session._client is not None]
-        return max(limits, default=DEFAULT_EXIT_TIMEOUT)
+        with self._lock:
+            return max(self._sessions.values(), default=DEFAULT_EXIT_TIMEOUT)
 
     # Closing.
 
@@ -181,7 +199,11 @@ def _result(session: BBRESession, future: Future[Any], timeout: float | None) ->
     if error is not None:
         return CloseResult(session.id, CloseOutcome.FAILED, error)
     ended = future.result()  # a handle, where it was the opening that ended, and the closing with it
-    return ended if isinstance(ended, CloseResult) else session._start_closing().result()
+    if isinstance(ended, CloseResult):
+        return ended
+    if session.state is SessionState.CLOSED:
+        return CloseResult(session.id, CloseOutcome.CLOSED)
+    return session._start_closing().result()  # somebody else was faster, and is at it
 
 
 tracker = Tracker()

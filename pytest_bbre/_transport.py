@@ -4,10 +4,13 @@ Must not know the endpoints. The only module that touches the network.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import ssl
 import time
+import traceback
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,6 +19,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from . import _wire
+from ._secret import keep_out_of_log
 from ._settings import Settings
 from .errors import (
     BY_CODE,
@@ -31,6 +35,7 @@ from .errors import (
 
 MAX_ANSWER: Final = 2 * _wire.MAX_BODY  # bytes: base64 makes a body a third larger, history and headers come on top
 _POOL: Final = 32  # connections kept; more are opened when needed and dropped after use
+_HIDDEN: Final = "***"
 _CHUNK: Final = 256 * 1024
 _NOT_SENT: Final = (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.InvalidURL)
 
@@ -51,6 +56,8 @@ class Transport:
             _wire.KEY_HEADERS[0]: settings.api_key,
         }
         self._environment = _environment(settings.base_url)
+        keep_out_of_log("urllib3.connection", settings.api_key)  # it quotes header lines that it can't read
+        self._templates: dict[str, requests.PreparedRequest] = {}
         self._renew()
 
     def __repr__(self) -> str:
@@ -65,13 +72,15 @@ class Transport:
         """Drops the pooled connections; a later call opens new ones."""
         self._adapter.close()
 
-    def post(self, path: str, body: _wire.Json, *, timeout: float) -> _wire.Json:
+    def post(self, path: str, body: _wire.Json, *, timeout: float, read: Callable[[_wire.Json], Any] = dict) -> Any:
         """Sends one POST and reads its answer.
 
         Args:
             path: the endpoint's path.
             body: what is sent.
             timeout: seconds, for each silence and for the whole answer.
+            read: makes of a success what is returned. Called in here, since its locals hold the answer, which may
+                echo the key.
 
         Raises:
             TransportError: no answer came; the class tells whether anything was sent.
@@ -81,20 +90,37 @@ class Transport:
         if self._pid != os.getpid():
             self._renew()
         try:
-            status, headers, content = self._exchange(path, json.dumps(body), timeout)
+            return self._ask(path, json.dumps(body), timeout, read)
+        except BBREError as error:
+            failed = error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             failed = _translate(error, self._base_url)
-        else:
-            return self._read(status, headers, content)
-        raise failed  # out here, where the original is its cause and not its context as well
+        raise self._harmless(failed)  # out here: the frames below hold what was sent and what came, key and all
 
-    def _exchange(self, path: str, body: str, timeout: float) -> tuple[int, Any, bytes]:
-        request = requests.Request("POST", self._base_url + path, headers=self._headers, data=body.encode()).prepare()
+    def _ask(self, path: str, body: str, timeout: float, read: Callable[[_wire.Json], Any]) -> Any:
+        request = self._prepared(path, body.encode())
         give_up = time.monotonic() + timeout
         timeouts = (min(self._connect_timeout, timeout), timeout)
         answer = self._adapter.send(request, stream=True, timeout=timeouts, **self._environment)
         content = _content(answer, give_up)
-        return answer.status_code, answer.headers, content
+        try:
+            return read(self._read(answer.status_code, answer.headers, content))
+        except RecursionError:
+            raise InvalidAnswerError("The answer is nested too deeply.", status=answer.status_code) from None
+        except InvalidAnswerError as error:
+            error.status = answer.status_code  # it is whole, and of no use: unlike one that is cut off, which has none
+            raise
+
+    def _prepared(self, path: str, body: bytes) -> requests.PreparedRequest:
+        """The request; prepared by requests once for each path, since only the body changes."""
+        template = self._templates.get(path)
+        if template is None:
+            template = requests.Request("POST", self._base_url + path, headers=self._headers).prepare()
+            self._templates[path] = template
+        request = template.copy()
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        return request
 
     def _read(self, status: int, headers: Any, content: bytes) -> _wire.Json:
         """The answer's object, or the failure that it tells."""
@@ -106,13 +132,24 @@ class Transport:
                 status=status,
             )
         told = _wire.read_failure(answer)
-        if told is not None:  # a service that echoes the key is not repeated
-            answer = _parse(content.replace(self._key.encode(), b"***")) or {}
+        if told is not None:
+            _scrub(answer, self._key)  # failures alone: a session's id is opaque, and may well contain a short key
             told = _wire.read_failure(answer) or told
             raise failure(told, status, retry_after=_retry_after(headers), answer=answer)
         if status >= 300:
             raise InvalidAnswerError(f"{self._base_url} answered HTTP {status} and no BBRE error.", status=status)
         return answer
+
+    def _harmless(self, failed: BBREError) -> BBREError:
+        """The error without what a report would print of the key: frames with their locals, and the service's words."""
+        _cut_tracebacks(failed)
+        if self._key in failed.message:
+            failed.message = failed.message.replace(self._key, _HIDDEN)
+            failed.args = (failed.message,)
+        cause = failed.__cause__
+        if cause is not None and self._key in (told := "".join(traceback.format_exception(cause))):
+            failed.__cause__ = Exception(told.replace(self._key, _HIDDEN))
+        return failed
 
 
 def failure(told: _wire.Failure, status: int, *, retry_after: float | None = None, answer: Any = None) -> BBREError:
@@ -135,14 +172,10 @@ def _content(answer: requests.Response, give_up: float) -> bytes:
                 raise requests.ReadTimeout("the answer went on for longer than the time limit")
         answer.raw.release_conn()
     except (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError) as error:
-        cut = InvalidAnswerError(f"The answer is cut off or damaged after {size} bytes: {_innermost(error)}")
-        _cut_tracebacks(error)
-        cut.__cause__ = error
-    else:
-        return b"".join(chunks)
+        raise InvalidAnswerError(f"The answer is cut off or damaged after {size} bytes: {_innermost(error)}") from error
     finally:
         answer.close()
-    raise cut
+    return b"".join(chunks)
 
 
 def _parse(content: bytes) -> Any:
@@ -152,10 +185,27 @@ def _parse(content: bytes) -> Any:
         return None
 
 
+def _scrub(answer: _wire.Json, key: str) -> None:
+    """Takes the key out of an answer that echoes it. In place and without recursion: it may be nested deeply."""
+    waiting: list[Any] = [answer]
+    while waiting:
+        one = waiting.pop()
+        for name, value in list(one.items() if isinstance(one, dict) else enumerate(one)):
+            if isinstance(name, str) and key in name:
+                del one[name]
+                name = name.replace(key, _HIDDEN)
+            one[name] = value.replace(key, _HIDDEN) if isinstance(value, str) else value
+            if isinstance(value, dict | list):
+                waiting.append(value)
+
+
 def is_loopback(base_url: str) -> bool:
     """Whether an address is this machine's own."""
     host = urlsplit(base_url).hostname or ""
-    return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _environment(base_url: str) -> dict[str, Any]:
@@ -169,17 +219,14 @@ def _environment(base_url: str) -> dict[str, Any]:
 def _retry_after(headers: Any) -> float | None:
     """Retry-After in seconds; a date, which the vendor does not use, is left out."""
     try:
-        return min(float(headers["Retry-After"]), 3600.0)
+        seconds = float(headers["Retry-After"])
     except (KeyError, ValueError):
         return None
+    return min(seconds, 3600.0) if seconds >= 0 else None  # nor is NaN a time to wait
 
 
 def _translate(error: BaseException, base_url: str) -> TransportError:
-    """The one place where foreign errors become ours.
-
-    The original is the cause. Its traceback is cut off, here and along its own causes: the frames below urllib3 hold
-    the request's bytes, and with them the API key, which a report with locals would print.
-    """
+    """The one place where foreign errors become ours. The original is the cause."""
     if isinstance(error, requests.exceptions.SSLError | ssl.SSLError):
         translated: TransportError = TLSError(f"The certificate of {base_url} was not accepted: {error}")
     elif isinstance(error, _NOT_SENT) or _never_connected(error):
@@ -188,7 +235,6 @@ def _translate(error: BaseException, base_url: str) -> TransportError:
         translated = TimedOutError(f"{base_url} did not answer in time.")
     else:
         translated = ConnectionLostError(f"The connection to {base_url} was lost: {_innermost(error)}")
-    _cut_tracebacks(error)
     translated.__cause__ = error
     return translated
 

@@ -6,6 +6,7 @@ A door rather than an engine started for every run: most runs never need one.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import secrets
@@ -38,6 +39,8 @@ class Door:
 
     def close(self) -> None:
         """Nobody is answered any more."""
+        with contextlib.suppress(OSError):  # wakes the thread that waits for visitors, which closing alone does not
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _serve(self) -> None:

@@ -63,7 +63,8 @@ def sessions(everything: bool) -> None:
     now = datetime.now(timezone.utc)
     for one in found:
         table.add_row(*_row(one, now))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # An id is opaque: what looks like markup or an emoji in it is part of it.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _row(one: SessionInfo, now: datetime) -> tuple[str, ...]:

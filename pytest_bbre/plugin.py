@@ -24,6 +24,8 @@ _DECLARED = {
     "timeout": "seconds until the service ends a session by itself",
     "base_url": "address of the service",
 }
+# With its type, a number in [tool.pytest] is taken as one. Before 8.4 pytest knew neither.
+_INI_TYPES: Mapping[str, Any] = {"timeout": "float"} if pytest.version_tuple >= (8, 4) else {}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, text in _DECLARED.items():
         metavar = name.rpartition("_")[2].upper()
         group.addoption(f"--bbre-{name.replace('_', '-')}", dest=f"bbre_{name}", metavar=metavar, help=text)
-        parser.addini(f"bbre_{name}", text, type="string", default="")
+        parser.addini(f"bbre_{name}", text, type=_INI_TYPES.get(name, "string"), default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     run = Run(config)
     config.stash[_RUN] = run
-    run.check()
+    run.choices.check()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -54,7 +56,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """One line on where sessions go."""
-    return config.stash[_RUN].header()
+    return config.stash[_RUN].choices.header()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,50 +67,49 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """After all fixtures: closes what is left, and tells the controller of pytest-xdist."""
+    """After all fixtures: closes what is left, and tells the controller of pytest-xdist. A run that leaves a session
+    behind is no success.
+    """
     run = session.config.stash[_RUN]
+    run.gather()
     run.close_rest()
+    if run.failed and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if run.signum is not None:
         session.exitstatus = 128 + run.signum
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["bbre"] = run.counts()
+        output["bbre"] = run.account()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """pytest-xdist: tells a new worker where to ask for the engine."""
-    node.workerinput["bbre"] = node.config.stash[_RUN].door()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """pytest-xdist: a worker is done; its account is added to ours."""
-    node.config.stash[_RUN].add((getattr(node, "workeroutput", None) or {}).get("bbre", {}))
+    """pytest-xdist: a new worker."""
+    node.config.stash[_RUN].welcome(node)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The account, in one line; silent in a run that opened nothing."""
     run = config.stash[_RUN]
     counts = run.counts()
-    if not counts["opened"]:
+    if not counts["opened"] and not counts["lost"]:
         return
+    fine = counts["opened"] == counts["closed"] and not counts["lost"]
+    told = f"bbre: opened {counts['opened']}, closed {counts['closed']}"
+    if counts["lost"]:
+        told += f", answers to create lost {counts['lost']}"
     try:
         active = run.still_active()
     except Exception as error:
-        active, told = None, f"unknown ({error})"
+        told, fine = f"{told}, still active unknown ({error})", False
     else:
-        told = str(active)
-    fine = active == 0 and counts["opened"] == counts["closed"]
-    terminalreporter.write_line(
-        f"bbre: opened {counts['opened']}, closed {counts['closed']}, still active {told}",
-        green=fine,
-        red=not fine,
-    )
-    for result in run.failed:
-        terminalreporter.write_line(
-            f"bbre: not closed: {result}. Close it with: bbre close {result.session_id}", red=True
-        )
+        if active is not None:
+            number, ours_alone = active
+            told += f", still active {number}" + ("" if ours_alone else " in the account")
+            fine = fine and (number == 0 or not ours_alone)
+    terminalreporter.write_line(told, green=fine, red=not fine)
+    for told in run.failed:
+        terminalreporter.write_line(f"bbre: not closed: {told}", red=True)
 
 
 @pytest.fixture(scope="session")
