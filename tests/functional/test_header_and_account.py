@@ -1,0 +1,115 @@
+"""Promises of the line at the beginning of a run, and of the one at its end."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"), [("passive", "passive"), ("adaptive", "adaptive (no browser yet: plain HTTP, no scripts)")]
+)
+def test_header_for_the_embedded_engine(run, mode, told):
+    """Without a key the header names the embedded engine, the mode, what that engine makes of it, and the slots."""
+    lines = run(f"--bbre-mode={mode}").stdout.lines
+    assert f"bbre: embedded engine, started on first use, mode {told}, 10 slots" in lines
+
+
+def test_header_for_the_service(run, service):
+    """The header names the service's address, the mode and the slots; never the key."""
+    result = run()
+    result.stdout.fnmatch_lines([f"bbre: service at {service.base_url}, mode passive, 10 slots"])
+    assert str(service.api_key) not in result.stdout.str()
+
+
+def test_silent_without_sessions(pytester, run):
+    """A run that opened nothing has no account."""
+    pytester.makepyfile("def test_one(): pass")
+    result = run()
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*bbre: opened*")
+
+
+def test_account_of_an_embedded_run(pytester, run):
+    """The run closes with its account, asked from the embedded engine."""
+    pytester.makepyfile(
+        """
+        def test_one(bbre_session, bbre_module_session): pass
+        def test_two(bbre_session_factory): bbre_session_factory()
+        """
+    )
+    result = run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["bbre: opened 3, closed 3, still active 0", "*2 passed*"])
+
+
+def test_account_of_a_failing_run(pytester, run, service):
+    """The account is told and true as well where tests fail, and stop at the first failure."""
+    pytester.makepyfile(
+        """
+        def test_one(bbre_session, bbre_module_session): assert bbre_session is None
+        def test_two(bbre_session): pass
+        """
+    )
+    result = run("-x")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["bbre: opened 2, closed 2, still active 0*"])
+    assert [one.status for one in service.sessions()] == ["closed", "closed"]
+
+
+def test_what_tests_leave_open_is_closed(pytester, run, service):
+    """A session that a test opened by hand and forgot is closed at the run's end, and counted."""
+    pytester.makepyfile(
+        """
+        from pytest_bbre import open_session
+
+        def test_forgets(): open_session()
+        def test_still_there(bbre_client): assert len(list(bbre_client.list_sessions("active"))) == 1
+        """
+    )
+    result = run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["bbre: opened 1, closed 1, still active 0*"])
+    assert service.active() == []
+
+
+def test_account_is_asked_and_not_counted(pytester, run, service):
+    """The number of active sessions is the service's: a session that nobody tracked is seen in it."""
+    pytester.makepyfile(
+        """
+        def test_untracked(bbre_session, bbre_client): bbre_client.create_session()
+        """
+    )
+    result = run()
+    result.stdout.fnmatch_lines(["bbre: opened 1, closed 1, still active 1*"])
+    assert len(service.active()) == 1
+    service.close_all()
+
+
+def test_account_of_a_service_that_went_away(pytester, run):
+    """Where nobody answers at the end, the account says that it does not know; the run ends all the same."""
+    pytester.makepyfile(
+        """
+        def test_engine_dies(bbre_engine, bbre_session, request):
+            request.config.engine = bbre_engine
+        """
+    )
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_terminal_summary(config):
+            config.engine.stop()
+        """
+    )
+    result = run(env={"BBRE_RETRIES": "0"})
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["bbre: opened 1, closed 1, still active unknown (*"])
+
+
+@pytest.mark.parametrize(("argument", "colour"), [("--color=yes", "\x1b[32m"), ("--color=no", "")])
+def test_account_is_coloured_on_terminals(pytester, run, service, argument, colour):
+    """Green if everything is closed, and no escape codes where nobody wants colour."""
+    pytester.makepyfile("def test_one(bbre_session): pass")
+    told = run(argument).stdout.str()
+    assert f"{colour}bbre: opened 1, closed 1, still active 0" in told
