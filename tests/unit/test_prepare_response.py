@@ -6,6 +6,7 @@ import io
 import json
 import math
 import pickle
+import re
 from datetime import timedelta
 
 import pytest
@@ -56,7 +57,7 @@ def answered(status: int = 200, headers: object = (), body: bytes = b"", **field
         {"headers": {"X-One": "1", "accept": "text/plain", "X-None": None, "X-Bytes": b"\xe9"}},
         {"headers": {"Content-Type": "text/csv"}, "data": "a;b"},
     ],
-    ids=repr,
+    ids=lambda options: re.sub(r" object at 0x\w+", "", repr(options)),  # xdist wants the same names everywhere
 )
 def test_the_request_is_encoded_as_requests_encodes_it(options: dict[str, object]):
     """Address, body and headers are those that requests itself would prepare."""
