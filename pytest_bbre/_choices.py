@@ -24,9 +24,11 @@ class Choices:
 
     def _given(self, name: str) -> tuple[str, Any]:
         """The strongest place that has a value for an option, and the value; None if it stands nowhere."""
+        from ._facts import variable
+
         places = (
             (f"--bbre-{name.replace('_', '-')}", self._option(name)),
-            (f"BBRE_{name.upper()}", os.environ.get(f"BBRE_{name.upper()}")),
+            (variable(name), os.environ.get(variable(name))),
             (f"bbre_{name} in the ini file", self._ini(name)),
         )
         return next(((place, value) for place, value in places if value not in (None, "")), ("", None))
@@ -77,7 +79,7 @@ class Choices:
 
     def _check_values(self) -> None:
         from ._settings import EMBEDDED, Settings
-        from .errors import ApiKeyRequiredError, SettingsError
+        from .errors import SettingsError
 
         for name in _SETTINGS:
             place, value = self._given(name)
@@ -86,10 +88,11 @@ class Choices:
             except SettingsError as error:
                 raise SettingsError(f"{place}: {error}") from None
         settings, embedded = self.resolved()
+        place, _ = self._given("engine")
         if not embedded and settings.api_key is None:
-            raise ApiKeyRequiredError("--bbre-engine=service needs an API key, and none is set.")
+            raise SettingsError(f"{place} is 'service', and there is no key. Set BBRE_API_KEY, or choose embedded.")
         if not embedded and settings.base_url == EMBEDDED:
-            raise SettingsError(f"--bbre-engine=service needs the service's address; base_url is {EMBEDDED!r}.")
+            raise SettingsError(f"{place} is 'service', and the address is {EMBEDDED!r}. Leave one of them out.")
 
     def header(self) -> str:
         """One line: which engine, where, which mode, how many slots."""
@@ -98,9 +101,14 @@ class Choices:
         if self._is_default():
             mode, where = DEFAULT_MODE, "embedded engine, started on first use"
         else:
+            from ._settings import EMBEDDED
+
             settings, embedded = self.resolved()
             mode = settings.mode
             where = "embedded engine, started on first use" if embedded else f"service at {settings.base_url}"
+            place, address = self._given("base_url")
+            if embedded and address not in (None, EMBEDDED) and settings.api_key is None:
+                where += f" ({place} is not used: there is no BBRE_API_KEY)"
             if embedded and mode == "adaptive":
                 mode += " (no browser yet: plain HTTP, no scripts)"
         return f"bbre: {where}, mode {mode}, {MAX_SESSIONS} slots"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -14,7 +15,8 @@ import requests
 from . import _wire
 from ._closing import CloseOutcome, CloseResult
 from ._embedded import address
-from ._prepare import prepare
+from ._host import host
+from ._prepare import by_name, prepare
 from ._response import build
 from ._retries import repeat
 from ._secret import Secret
@@ -33,6 +35,8 @@ from .errors import (
     SettingsError,
     TimedOutError,
 )
+
+__tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
 
 T = TypeVar("T")
 
@@ -69,13 +73,16 @@ class BBREClient:
             if len(pair) != 2:
                 raise SettingsError(f"timeout is {timeout!r}; allowed is a number of seconds, or a pair of them.")
             options = {"connect_timeout": pair[0], "read_timeout": pair[1], **options}
+        if settings is None and api_key is None and base_url is None and host.settings is not None:
+            settings = host.settings()  # in a pytest run: where its sessions go
         arguments = {"api_key": api_key, "base_url": base_url, **options}
         resolved = Settings.resolve(arguments) if settings is None else settings.override(**arguments)
         self.settings = address(resolved) if resolved.base_url == EMBEDDED else resolved
         self._transport = Transport(self.settings)
 
     def __repr__(self) -> str:
-        return f"<BBREClient for {self.settings.base_url}>"
+        settings = getattr(self, "settings", None)  # a report may show a client whose making failed
+        return f"<BBREClient for {settings.base_url}>" if settings else "<BBREClient>"
 
     def __enter__(self) -> BBREClient:
         return self
@@ -90,7 +97,7 @@ class BBREClient:
         self._transport.close()
 
     def create_session(
-        self, *, mode: str | None = None, sensibility: str | None = None, timeout: float | None = None
+        self, mode: str | None = None, sensibility: str | None = None, timeout: float | None = None
     ) -> SessionInfo:
         """Creates a session. Never sent twice: after a lost answer the first may exist.
 
@@ -113,13 +120,20 @@ class BBREClient:
         return SessionInfo(**{**asked, "status": "active", **_known(info)})
 
     def request(
-        self, session_id: str | SessionInfo, method: str, url: str, *, idempotent: bool = False, **options: Any
+        self,
+        session_id: str | SessionInfo,
+        method: str,
+        url: str,
+        *positional: Any,
+        idempotent: bool = False,
+        **options: Any,
     ) -> requests.Response:
         """Sends a web request through a session.
 
         Args:
             session_id: the session.
-            method, url, options: as requests.request takes them; files, stream, cert and hooks are refused.
+            method, url, positional, options: as requests.Session.request takes them; files, stream, cert and hooks are
+                refused.
             idempotent: True says that it does no harm when the target gets it twice: then passing failures are
                 repeated.
 
@@ -129,7 +143,7 @@ class BBREClient:
             BBREError: anything else, by its class.
         """
         known = _id(session_id)
-        prepared, asked = prepare(method, url, **options)
+        prepared, asked = prepare(method, url, **by_name(positional, options))
         patience = self.settings.request_timeout if asked.timeout is None else asked.timeout
         body = {"timeout": _plain(patience), **asked.to_json(known)}
         started = time.monotonic()
@@ -168,12 +182,8 @@ class BBREClient:
 
     def close_sessions(self, session_ids: Iterable[str | SessionInfo]) -> list[CloseResult]:
         """Closes many sessions at the same time. Every attempt ends; one result per id, in order; none raises."""
-        ids = [one.id if isinstance(one, SessionInfo) else one for one in session_ids]
-
-        def closing(session_id: str) -> Callable[[], CloseResult]:
-            return lambda: self._close_quietly(session_id)
-
-        return run_all([closing(one) for one in ids])
+        ids = [session_ids] if isinstance(session_ids, str | SessionInfo) else session_ids
+        return run_all([partial(self._close_quietly, one) for one in ids])
 
     def list_sessions(self, status: str | None = None, *, page_size: int = _wire.PAGE_SIZE) -> Iterator[SessionInfo]:
         """The account's sessions, newest first, page by page as they are asked for.
@@ -197,11 +207,11 @@ class BBREClient:
             if not fresh or len(page.sessions) < page_size or (page.total is not None and offset >= page.total):
                 return
 
-    def _close_quietly(self, session_id: str) -> CloseResult:
+    def _close_quietly(self, session: str | SessionInfo) -> CloseResult:
         try:
-            return self.close_session(session_id)
+            return self.close_session(session)
         except Exception as error:
-            return CloseResult(str(session_id), CloseOutcome.FAILED, error)
+            return CloseResult(str(getattr(session, "id", session)), CloseOutcome.FAILED, error)
 
     def _post(
         self,

@@ -122,11 +122,13 @@ class _Injection:
 
 def _wrap(function: Callable[..., Any], injection: _Injection) -> Callable[..., Any]:
     """The wrapper for this kind of function. Each closes the session when the work ends, not when the call returns."""
-    if inspect.isasyncgenfunction(function):
+    plain = inspect.isroutine(function) or isinstance(function, functools.partial)
+    asked = function if plain else type(function).__call__  # an instance is of the kind of its __call__
+    if inspect.isasyncgenfunction(asked):
         wrapper: Callable[..., Any] = _async_generator(function, injection)
-    elif inspect.isgeneratorfunction(function):
+    elif inspect.isgeneratorfunction(asked):
         wrapper = _generator(function, injection)
-    elif inspect.iscoroutinefunction(function):
+    elif inspect.iscoroutinefunction(asked):
         wrapper = _coroutine(function, injection)
     else:
         wrapper = _plain(function, injection)
@@ -144,9 +146,25 @@ def _plain(function: Callable[..., Any], injection: _Injection) -> Callable[...,
             return function(*args, **kwargs)
         bound = injection.bind(args, kwargs)
         with injection.managed() as bound.arguments[injection.arg]:
-            return function(*bound.args, **bound.kwargs)
+            return _finished(function(*bound.args, **bound.kwargs))
 
     return wrapper
+
+
+def _finished(result: Any) -> Any:
+    """What a plain function returned, unless its work is yet to be done: by then the session would be closed.
+
+    Raises:
+        TypeError: it returned a coroutine or a generator, as an async function does under another decorator.
+    """
+    if inspect.iscoroutine(result) or inspect.isgenerator(result):
+        result.close()
+    elif not inspect.isasyncgen(result):
+        return result
+    raise TypeError(
+        f"with_session got a {type(result).__name__} from a function that does not look like one that gives any: its "
+        "work would begin after the session's end. Put @with_session nearest to the function, below other decorators."
+    )
 
 
 def _coroutine(function: Callable[..., Any], injection: _Injection) -> Callable[..., Any]:

@@ -5,7 +5,8 @@ Nothing is registered at import: `arm` is called with each session that is opene
 
 A signal's handler takes no lock and sends nothing: it wakes a thread that was started before, which closes everything
 and then sends the signal again, under the action that it had before us. So an earlier handler still runs, and a
-process without one ends of its signal, as its parent should see. A second signal meets that earlier action at once.
+process without one ends of its signal, as its parent should see. A second signal, if it is no echo of the first, meets
+that earlier action at once.
 """
 
 from __future__ import annotations
@@ -22,14 +23,11 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from ._closing import CloseResult
-from ._host import SENT_TWICE, host
+from ._closing import CloseResult, advice
+from ._host import host
+from ._signals import ENDING, SENT_TWICE, send_to_self
 from ._tracker import tracker
 from .errors import ShuttingDownError
-
-_ENDING = [
-    number for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if isinstance(number := getattr(signal, name, None), int)
-]
 
 
 class _Route:
@@ -93,7 +91,7 @@ class _Route:
     def _on_signal(self, earlier: Any, signum: int, frame: FrameType | None) -> None:
         if self._spent or self._pid != os.getpid():  # closed already; or a fork's child, which holds nothing
             signal.signal(signum, earlier)
-            os.kill(os.getpid(), signum)
+            send_to_self(signum)
         elif not self.pending:  # else it is the same signal, sent twice
             self.earlier = earlier
             self.pending = True
@@ -129,7 +127,7 @@ class _Route:
         """Sends the signal again, under the action it had before us."""
         if self.pending:
             self.pending = False
-            os.kill(os.getpid(), self.signum)
+            send_to_self(self.signum)
 
 
 _routes: dict[int, _Route] = {}  # mirrors what is registered with the interpreter, for this process
@@ -180,7 +178,7 @@ def _answered() -> list[int]:
     An inherited "ignore" stays, as for a shell's background job; None is a handler that Python does not know.
     Ctrl-C ends a program by KeyboardInterrupt and atexit, except where somebody took that away.
     """
-    wanted = [*_ENDING, *([signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.SIG_DFL else [])]
+    wanted = [*ENDING, *([signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.SIG_DFL else [])]
     unanswered = [one for one in wanted if one not in _routes or not _routes[one].is_laid()]
     return [one for one in unanswered if signal.getsignal(one) not in (signal.SIG_IGN, None)]
 
@@ -204,8 +202,7 @@ def close_everything(why: str) -> list[CloseResult]:
     if failed:
         lines = [f"bbre: {len(failed)} of {len(results)} sessions could not be closed:"]
         lines += [f"  {result}" for result in failed]
-        ids = " ".join(result.session_id for result in failed if not result.session_id.startswith("("))
-        lines += [f"Close them with: bbre close {ids}" if ids else "See what is left with: bbre sessions"]
+        lines += [advice(failed)]
         with contextlib.suppress(Exception):  # stderr may be closed by now; there is nobody else to tell
             print("\n".join(lines), file=sys.stderr, flush=True)
     return results

@@ -9,7 +9,6 @@ SERVICE = "MyDisct Solver BBRE"
 DEFAULT_BASE_URL = "https://bbre-solver-api.mydisct.com"
 KEY_HEADERS = ("x-api-key", "apikey")
 MODES = ("passive", "adaptive")
-SENSIBILITIES = ("low", "medium", "high")
 MAX_SESSIONS = 10
 PATHS = {
     "create": "/session/create",
@@ -19,6 +18,9 @@ PATHS = {
     "list": "/account/sessions",
 }
 ENDPOINTS = tuple(PATHS)
+
+# Public.
+SENSIBILITIES = ("low", "medium", "high")
 STATUSES = ("active", "expired", "closed")
 
 # Chosen: what the vendor's examples use where they use something, else what a user would expect.
@@ -31,7 +33,8 @@ DEFAULT_MAX_REDIRECTS = 30  # as requests
 PAGE_SIZE = 100  # records a page when listing
 MAX_BODY = 32 * 1024 * 1024  # bytes: a target's body, either way
 
-# code: (HTTP status, the message it is sent with). The first nine are stated, the others chosen.
+# code: (HTTP status, the message it is sent with). The first nine codes are stated with their status, and the messages
+# of the three about sessions that end; the other codes and messages are chosen.
 FAILURES: dict[str, tuple[int, str]] = {
     "API_KEY_REQUIRED": (401, "API key is required."),
     "INVALID_API_KEY": (403, "Invalid API key."),
@@ -51,3 +54,8 @@ FAILURES: dict[str, tuple[int, str]] = {
     "TARGET_TOO_LARGE": (502, "The target's answer is too large."),
 }
 HINTS = {"SESSION_ID_REQUIRED": "Session ID is returned when you create a session"}  # stated
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"BBRE_{name.upper()}"

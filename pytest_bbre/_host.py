@@ -4,16 +4,12 @@ Must not know the host. Tiny, so that the plugin can leave its word here in ever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._settings import Settings
-
-# Seconds in which a signal that comes again is the same one: coreutils' `timeout` and others send each signal to the
-# process and to its group, which is twice.
-SENT_TWICE: Final = 0.2
 
 
 class Host:

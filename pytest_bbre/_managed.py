@@ -15,9 +15,12 @@ from ._host import host
 from ._session import BBRESession
 from ._settings import Settings
 from ._tracker import tracker
+from .errors import MisuseError
 
 if TYPE_CHECKING:
     from ._client import BBREClient
+
+__tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
 
 
 class managed_session:
@@ -36,6 +39,7 @@ class managed_session:
 
     Raises:
         SettingsError: a value is not allowed.
+        MisuseError: it is in use already: make a new one for each block, thread and task.
         SessionLimitReachedError: the account has all its sessions in use.
         BBREError: anything else that kept the session from being created, by its class.
     """
@@ -52,39 +56,53 @@ class managed_session:
         self._options = {"mode": mode, "sensibility": sensibility, "timeout": timeout}
         self._settings = settings
         self._client = client
-        self._entered: list[BBRESession] = []  # a stack: the same object may be entered again, also within itself
+        self._session: BBRESession | None = None
 
     def __enter__(self) -> BBRESession:
-        session = tracker.intend()
+        session = self._intend()
         try:
             self._start(session)
             session.opening.result()
-            self._entered.append(session)
         except BaseException:
-            tracker.abandon(session)
+            self._give_up(session)
             raise
         return session
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._entered.pop().__exit__(kind, error, traceback)
+        self._leave().__exit__(kind, error, traceback)
 
     async def __aenter__(self) -> BBRESession:
-        session = tracker.intend()
+        session = self._intend()
         try:
             self._start(session)
             await outcome(session.opening)
-            self._entered.append(session)
         except BaseException:
-            tracker.abandon(session)
+            self._give_up(session)
             raise
         return session
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._entered.pop().__aexit__(kind, error, traceback)
+        await self._leave().__aexit__(kind, error, traceback)
+
+    def _intend(self) -> BBRESession:
+        if self._session is not None:
+            raise MisuseError("This managed_session is in use already. Make a new one for each block, thread and task.")
+        self._session = tracker.intend()
+        return self._session
+
+    def _leave(self) -> BBRESession:
+        session, self._session = self._session, None
+        if session is None:
+            raise MisuseError("This managed_session is not in use.")
+        return session
+
+    def _give_up(self, session: BBRESession) -> None:
+        self._session = None
+        tracker.abandon(session)
 
     def _start(self, session: BBRESession) -> None:
         """Settings are settled on the caller's thread, so that a bad one is told before anything begins."""

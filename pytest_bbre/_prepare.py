@@ -4,12 +4,14 @@ Must not know sessions, settings or the network. requests itself does the encodi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.auth import HTTPBasicAuth, HTTPDigestAuth
+from requests.auth import HTTPBasicAuth, HTTPDigestAuth, HTTPProxyAuth
 from requests.utils import select_proxy
 
 from . import _wire
@@ -23,6 +25,27 @@ _REFUSED = {
     "cert": "Client certificates can't be sent to where the session runs.",
     "hooks": "Call your function on the response.",
 }
+
+
+_POSITIONS = (
+    "params", "data", "headers", "cookies", "files", "auth", "timeout", "allow_redirects", "proxies", "hooks", "stream",
+    "verify", "cert", "json",
+)  # fmt: skip
+
+
+def by_name(positional: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """All options by name; those without one stand where requests.Session.request has them.
+
+    Raises:
+        TypeError: there are too many, or one is given twice.
+    """
+    if len(positional) > len(_POSITIONS):
+        raise TypeError(f"A request takes at most {len(_POSITIONS)} arguments after its URL, not {len(positional)}.")
+    placed = dict(zip(_POSITIONS, positional, strict=False))
+    twice = sorted(placed.keys() & options.keys())
+    if twice:
+        raise TypeError(f"{', '.join(twice)}: given by place and by name.")
+    return placed | options
 
 
 def prepare(
@@ -47,21 +70,12 @@ def prepare(
         InvalidURLError: the URL is none, or not http(s).
         UnsupportedOptionError: an option that can't travel; the message says what to do instead.
     """
-    _refuse(others, auth, verify)
+    _refuse(others, auth, verify, proxies)
     basic = _basic(auth)
-    given = {name: value for name, value in (headers or {}).items() if value is not None}
-    try:
-        prepared = requests.Request(
-            method.upper(), url, params=params, data=data, json=json, headers=given, auth=None if basic else auth
-        ).prepare()
-    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, UnicodeDecodeError) as error:
-        raise InvalidURLError(f"{url!r} is no URL: {error}") from error
-    except (requests.RequestException, UnicodeEncodeError) as error:  # a header with a line break, NaN as JSON
-        raise UnsupportedOptionError(f"requests can't send this: {error}") from error
-    if prepared.url is None or urlsplit(prepared.url).scheme not in ("http", "https"):
-        raise InvalidURLError(f"{url!r} is not an http or https URL.")
+    shape = {"params": params, "data": data, "json": json, "headers": headers, "auth": None if basic else auth}
+    prepared = _as_requests_does(method, url, shape)
     request = _wire.TargetRequest(
-        url=prepared.url,
+        url=prepared.url or url,
         method=prepared.method or "GET",
         headers=[(name, _text(value)) for name, value in prepared.headers.items() if name.lower() not in _NOT_SENT],
         body=json if isinstance(json, dict) and not data else _bytes(prepared.body),
@@ -70,19 +84,40 @@ def prepare(
         follow_redirects=allow_redirects,
         verify=verify is not False,
         auth=basic,
-        proxy=select_proxy(prepared.url, dict(proxies)) if proxies else None,
+        proxy=select_proxy(prepared.url or url, dict(proxies)) if proxies else None,
     )
     return prepared, request
 
 
-def _refuse(others: Mapping[str, Any], auth: Any, verify: Any) -> None:
+def _as_requests_does(method: str, url: str, shape: dict[str, Any]) -> requests.PreparedRequest:
+    if not isinstance(method, str):
+        raise UnsupportedOptionError(f"method is {method!r}; allowed is a text such as 'GET'.")
+    shape["headers"] = {name: value for name, value in (shape["headers"] or {}).items() if value is not None}
+    try:
+        prepared = requests.Request(method.upper(), url, **shape).prepare()
+    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, UnicodeDecodeError) as error:
+        raise InvalidURLError(f"{url!r} is no URL: {error}") from error
+    except (requests.RequestException, UnicodeEncodeError) as error:  # a header with a line break, NaN as JSON
+        raise UnsupportedOptionError(f"requests can't send this: {error}") from error
+    if prepared.url is None or urlsplit(prepared.url).scheme not in ("http", "https"):
+        raise InvalidURLError(f"{url!r} is not an http or https URL.")
+    return prepared
+
+
+def _refuse(others: Mapping[str, Any], auth: Any, verify: Any, proxies: Any) -> None:
     for name, value in others.items():
         if name not in _REFUSED:
             raise UnsupportedOptionError(f"{name!r} is no option of a request. It takes what requests.request takes.")
         if value:
             raise UnsupportedOptionError(f"{name}= can't be used with a session's request. {_REFUSED[name]}")
+    if proxies and not isinstance(proxies, Mapping):
+        raise UnsupportedOptionError(
+            f"proxies is {proxies!r}; allowed is a mapping such as {{'https': 'http://host:3128'}}."
+        )
     if isinstance(verify, str):
         raise UnsupportedOptionError("verify= takes True or False here: a path means nothing where the session runs.")
+    if isinstance(auth, HTTPProxyAuth):
+        raise UnsupportedOptionError("HTTPProxyAuth can't travel; put the proxy's user and password into proxies=.")
     if isinstance(auth, HTTPDigestAuth):
         raise UnsupportedOptionError("Digest authentication needs a second request; basic authentication can travel.")
 
@@ -114,17 +149,18 @@ def _bytes(body: Any) -> bytes | None:
 def _cookies(cookies: Any) -> dict[str, str]:
     if not cookies:
         return {}
+    if not isinstance(cookies, Mapping | CookieJar):
+        raise UnsupportedOptionError(f"cookies is {cookies!r}; allowed is a mapping of names to values, or a jar.")
     pairs = cookies.items() if isinstance(cookies, Mapping) else ((one.name, one.value) for one in cookies)
     return {str(name): str(value) for name, value in pairs if value is not None}
 
 
 def _seconds(timeout: Any) -> float | None:
     """One number of seconds: the wire has no pair, so connecting and reading are added up."""
-    if isinstance(timeout, tuple):
-        parts = [part for part in timeout if part is not None]
-        timeout = sum(parts) if parts else None
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise UnsupportedOptionError(f"timeout is {timeout!r}; allowed is a number of seconds more than 0, or a pair.")
-    return float(timeout)
+    parts = timeout if isinstance(timeout, tuple) and len(timeout) == 2 else (timeout,)
+    given = [part for part in parts if part is not None]
+    for part in given:
+        if isinstance(part, bool) or not isinstance(part, int | float) or not 0 < part < math.inf:
+            allowed = "a number of seconds more than 0, or a pair of them"
+            raise UnsupportedOptionError(f"timeout is {timeout!r}; allowed is {allowed}.")
+    return float(sum(given)) if given else None

@@ -4,6 +4,7 @@ Must not know sessions, settings or the network.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from email.message import Message
 from http.client import responses as reasons
@@ -37,7 +38,19 @@ def build(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapse
     final = prepared if not history else _follow(prepared, answer)
     response = _one(final, answer, elapsed)
     response.history = history
+    response._next = _next(final, response)  # type: ignore[attr-defined]
     return response
+
+
+def _next(prepared: requests.PreparedRequest, response: requests.Response) -> requests.PreparedRequest | None:
+    """The request that a redirect asks for, where nobody followed it; requests itself works it out."""
+    if not response.is_redirect:
+        return None
+    with contextlib.suppress(requests.RequestException, ValueError), requests.Session() as session:
+        session.trust_env = False
+        for request in session.resolve_redirects(response, prepared, yield_requests=True):
+            return request if isinstance(request, requests.PreparedRequest) else None
+    return None
 
 
 def _follow(prepared: requests.PreparedRequest, step: _wire.TargetAnswer) -> requests.PreparedRequest:

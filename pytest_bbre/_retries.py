@@ -20,6 +20,8 @@ from .errors import (
     TimedOutError,
 )
 
+__tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
+
 T = TypeVar("T")
 
 _PASSING = (ServiceError, RateLimitError, ConnectionFailedError, ConnectionLostError, TimedOutError)
@@ -60,4 +62,4 @@ def _is_passing(error: BBREError) -> bool:
 def _pause(error: BBREError, settings: Settings) -> float:
     """A random delay, so that many clients don't come back at the same moment; the service's own wish comes first."""
     jittered = random.uniform(settings.retry_min, settings.retry_max)
-    return jittered if error.retry_after is None else max(error.retry_after, 0.0)
+    return jittered if error.retry_after is None else error.retry_after

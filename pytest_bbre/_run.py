@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ._choices import Choices
-from ._host import SENT_TWICE, host
+from ._host import host
+from ._signals import ENDING, SENT_TWICE, send_to_self
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from . import _xdist
-    from ._closing import CloseResult
     from ._settings import Settings
     from ._tracker import Tracker
     from .engine import EngineControl
-
-_STOPPING = [number for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if (number := getattr(signal, name, None))]
 
 
 class Run:
@@ -41,12 +39,15 @@ class Run:
         self._door: _xdist.Door | None = None
         self._nodes: list[Any] = []  # the workers of pytest-xdist
         self._told = {"opened": 0, "closed": 0, "lost": 0}  # by them
-        self._before = _counts()  # of an outer run in this process
+        self._before = _counts()  # of who uses this process beside the run: a script, or an outer run
+        tracker = _tracker()
+        self._not_ours = frozenset(tracker.held()) if tracker else frozenset()
         self._host_before = (host.settings, host.stops)
         self._is_worker = "bbre" in getattr(config, "workerinput", {})
         self._earlier: dict[int, Any] = {}
         self._session: pytest.Session | None = None
         self.signum: int | None = None
+        self._sent_on = False  # whether an earlier handler waits for the signal
         self.failed: list[str] = []  # what could not be closed, here or by a worker, and what to do about it
         host.settings = self.settings
 
@@ -95,6 +96,8 @@ class Run:
         """Workers would go on with their tests for five seconds, which is more than a cancelled CI job may have.
         Should execnet one day keep its processes elsewhere, it is those five seconds again.
         """
+        if sys.platform == "win32":  # the console tells each process itself
+            return
         for node in self._nodes:
             process = getattr(getattr(node.gateway, "_io", None), "popen", None)
             if process is not None and node.gateway.spec.popen:  # a process of this machine
@@ -132,6 +135,12 @@ class Run:
 
         return sum(1 for _ in tracker.client(settings).list_sessions("active")), False
 
+    def leaves_sessions(self) -> bool:
+        """Whether the run's own engine has sessions that nobody closed: those that no tracker knew."""
+        if self._is_worker or self._engine is None:
+            return False
+        return len(self._engine.sessions("active")) > 0
+
     # Its end.
 
     def answer_signals(self, session: pytest.Session) -> None:
@@ -139,7 +148,7 @@ class Run:
         self._session = session
         if threading.current_thread() is not threading.main_thread():
             return
-        for signum in _STOPPING:
+        for signum in ENDING:
             earlier = signal.getsignal(signum)
             if earlier not in (signal.SIG_IGN, None):
                 self._earlier[signum] = earlier
@@ -158,31 +167,41 @@ class Run:
         if self._session is not None:
             self._session.shouldstop = reason  # should the test swallow what is raised here
         earlier = self._earlier.pop(signum)
+        self._sent_on = callable(earlier)  # at the end: it may end the process, as coverage's handler does
         try:
             time.sleep(SENT_TWICE)
         finally:
             signal.signal(signum, _nothing if self._is_worker else earlier)
-        if callable(earlier):
-            earlier(signum, frame)
         pytest.exit(reason)  # without a return code: pytest prints its summary only after those that it knows
 
     def close_rest(self) -> None:
         """Closes what the tests opened and no fixture closed, and what an interrupted teardown left."""
         tracker = _tracker()
         if tracker is not None and not tracker.is_idle():
-            self.failed += [_advice(one) for one in tracker.close_all(tracker.exit_timeout) if not one.success]
+            from ._closing import advice
 
-    def stop(self) -> None:
-        """Gives everything back that this run took: signals, the host's word, the engine."""
+            results = tracker.close_all(tracker.exit_timeout, spare=self._not_ours)
+            failed = [one for one in results if not one.success]
+            self.failed += [f"{one}. {advice([one])}" for one in failed]
+
+    def give_back_signals(self) -> None:
+        """From here on a signal does again what it did before the run."""
         for signum, earlier in self._earlier.items():
             if signal.getsignal(signum) == self._on_signal:
                 signal.signal(signum, earlier)
+        self._earlier.clear()
+
+    def stop(self) -> None:
+        """Gives everything back that this run took: signals, the host's word, the engine."""
+        self.give_back_signals()
         host.settings, host.stops = self._host_before
         if self._door is not None:
             self._door.close()
         stop = getattr(self._engine, "stop", None)  # a worker's engine is the controller's to stop
         if stop is not None:
             stop()
+        if self._sent_on and self.signum is not None and not self._is_worker:
+            send_to_self(self.signum)
 
 
 def _nothing(signum: int, frame: FrameType | None) -> None:
@@ -193,13 +212,6 @@ def _tracker() -> Tracker | None:
     """The tracker, if anything loaded it: who opened nothing has nothing to close or count."""
     module = sys.modules.get("pytest_bbre._tracker")
     return None if module is None else module.tracker
-
-
-def _advice(result: CloseResult) -> str:
-    """What was not closed, and the command that does it; a session whose id nobody knows is in brackets."""
-    known = not result.session_id.startswith("(")
-    remedy = f"Close it with: bbre close {result.session_id}" if known else "See what is left with: bbre sessions"
-    return f"{str(result).rstrip('.')}. {remedy}"
 
 
 def _counts() -> dict[str, int]:

@@ -20,7 +20,15 @@ from ._closing import CloseOutcome, CloseResult
 from ._verbs import Verbs
 from ._wire import SessionInfo
 from ._workers import settle
-from .errors import BBREError, MisuseError, UseAfterCloseError, WrongProcessError
+from .errors import (
+    BBREError,
+    MisuseError,
+    SessionClosedError,
+    SessionExpiredError,
+    SessionNotFoundError,
+    UseAfterCloseError,
+    WrongProcessError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +36,8 @@ if TYPE_CHECKING:
     import requests
 
     from ._client import BBREClient
+
+__tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
 
 
 class SessionState(Enum):
@@ -77,7 +87,7 @@ class BBRESession(Verbs):
 
     @property
     def id(self) -> str:
-        """The service's id: opaque, exactly as returned."""
+        """The service's id, opaque and exactly as returned."""
         return self._known.id
 
     @property
@@ -117,7 +127,7 @@ class BBRESession(Verbs):
 
     @property
     def is_active(self) -> bool:
-        """Whether requests can be sent: open, and its own timeout has not passed by this machine's steady clock."""
+        """Whether requests can be sent. It is open, and its timeout has not passed by this machine's steady clock."""
         return self._state is SessionState.OPEN and time.monotonic() < self._ends
 
     def status(self) -> SessionInfo:
@@ -253,12 +263,12 @@ class BBRESession(Verbs):
 
     # Requests.
 
-    def request(self, method: str, url: str, **options: Any) -> requests.Response:
+    def request(self, method: str, url: str, *positional: Any, **options: Any) -> requests.Response:
         """Sends a web request through the session.
 
         Args:
-            method, url, options: as requests.request takes them. files, stream, cert and hooks are refused.
-                `idempotent=True` says that the target may get it twice: then passing failures are repeated.
+            method, url, positional, options: as requests.Session.request takes them; files, stream, cert and hooks are
+                refused. `idempotent=True` says that the target may get it twice: then passing failures are repeated.
 
         Raises:
             UseAfterCloseError: the session is not open.
@@ -269,7 +279,11 @@ class BBRESession(Verbs):
         """
         if self._state is not SessionState.OPEN:
             raise UseAfterCloseError(f"{method.upper()} {url}: the session is {self._state.value}.", session_id=self.id)
-        return self._connected.request(self.id, method, url, **options)
+        try:
+            return self._connected.request(self.id, method, url, *positional, **options)
+        except (SessionClosedError, SessionExpiredError, SessionNotFoundError):
+            self._ends = 0.0  # it is of no use any more; only its close says that it holds no slot
+            raise
 
 
 def note_failed_close(error: BaseException, failed: BaseException) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from . import _facts
+from ._facts import variable
 from ._secret import Secret
 from .errors import SettingsError
 
@@ -90,6 +91,11 @@ class Settings:
         """
         given = _strongest(arguments, environ, ini)
         arguments = environ = ini = None  # they hold the key, and a traceback may be shown with locals
+        unknown = sorted(given.keys() - {item.name for item in fields(cls)})
+        if unknown:
+            raise SettingsError(
+                f"{', '.join(unknown)}: no such setting. There are {', '.join(item.name for item in fields(cls))}."
+            )
         return cls(**given)
 
     def override(self, **changes: Any) -> Settings:
@@ -114,11 +120,6 @@ def _strongest(
     return given
 
 
-def variable(name: str) -> str:
-    """The environment variable of a setting."""
-    return f"BBRE_{name.upper()}"
-
-
 def _refuse(name: str, value: object, allowed: str) -> SettingsError:
     return SettingsError(f"{name} is {value!r}; allowed is {allowed}. Set it by argument or {variable(name)}.")
 
@@ -128,7 +129,8 @@ def _api_key(name: str, value: object) -> Secret | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value:
-        raise SettingsError(f"api_key is a {type(value).__name__} or empty; allowed is a text. Set {variable(name)}.")
+        found = "empty" if value == "" else f"a {type(value).__name__}"
+        raise SettingsError(f"api_key is {found}; allowed is the text of a key. Set {variable(name)}.")
     if value != value.strip() or not value.isprintable() or " " in value or not value.isascii():
         raise SettingsError(
             "api_key has spaces, line breaks or other characters that no key has, often from copying it out of a "

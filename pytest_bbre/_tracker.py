@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from ._embedded import address, after_fork
 from ._session import BBRESession, SessionState
 from ._settings import EMBEDDED, Settings
 from ._workers import Workers, wait_for
-from .errors import LostAnswerError, SessionLimitReachedError, ShuttingDownError, TimedOutError
+from .errors import CloseTimedOutError, LostAnswerError, SessionLimitReachedError, ShuttingDownError
 
 if TYPE_CHECKING:
     from ._client import BBREClient
@@ -153,17 +153,23 @@ class Tracker:
 
     # Closing.
 
-    def close_all(self, timeout: float | None = None) -> list[CloseResult]:
+    def held(self) -> list[BBRESession]:
+        """The sessions that are open or being opened, in the order of their opening."""
+        with self._lock:
+            return list(self._sessions)
+
+    def close_all(self, timeout: float | None = None, *, spare: Collection[BBRESession] = ()) -> list[CloseResult]:
         """Closes all sessions at the same time, last opened first, those still being opened included.
 
         Args:
             timeout: seconds after which the result of what is still under way is "failed"; None waits for all.
+            spare: sessions to leave as they are.
 
         Returns:
             One result per session that came to be, last opened first. None of them raises.
         """
         with self._lock:
-            held = list(self._sessions)
+            held = [session for session in self._sessions if session not in spare]
             for session in held:
                 session.abandoned = True
         return self.close(held, timeout)
@@ -177,6 +183,17 @@ class Tracker:
             for session in reversed(sessions)
         ]
         wait_for([future for _, future in under_way], deadline)
+        # One that was opened meanwhile, and that somebody else was faster in closing, is waited for as well.
+        under_way = [
+            (
+                session,
+                session._start_closing(deadline)
+                if session.state is SessionState.OPEN and _is_opened(future)
+                else future,
+            )
+            for session, future in under_way
+        ]
+        wait_for([future for _, future in under_way], deadline)
         results = [_result(session, future, timeout) for session, future in under_way]
         return [result for result in results if result is not None]
 
@@ -187,23 +204,21 @@ class Tracker:
                 self.closed += 1
 
 
+def _is_opened(future: Future[Any]) -> bool:
+    return future.done() and future.exception() is None and isinstance(future.result(), BBRESession)
+
+
 def _result(session: BBRESession, future: Future[Any], timeout: float | None) -> CloseResult | None:
     """What became of closing one session; None if it never came to be."""
+    known = session._info.id if session._info else None
     if not future.done():
-        known = session._info.id if session._info else "(a session whose creation was not answered)"
-        return CloseResult(known, CloseOutcome.FAILED, TimedOutError(f"Not closed within {timeout:g} s."))
+        return CloseResult(known, CloseOutcome.FAILED, CloseTimedOutError(f"Not closed within {timeout:g} s."))
     error = future.exception()
-    if session._info is None:
-        lost = isinstance(error, LostAnswerError)
-        return CloseResult("(a session whose id was lost)", CloseOutcome.FAILED, error) if lost else None
     if error is not None:
-        return CloseResult(session.id, CloseOutcome.FAILED, error)
+        came_to_be = known is not None or isinstance(error, LostAnswerError)
+        return CloseResult(known, CloseOutcome.FAILED, error) if came_to_be else None
     ended = future.result()  # a handle, where it was the opening that ended, and the closing with it
-    if isinstance(ended, CloseResult):
-        return ended
-    if session.state is SessionState.CLOSED:
-        return CloseResult(session.id, CloseOutcome.CLOSED)
-    return session._start_closing().result()  # somebody else was faster, and is at it
+    return ended if isinstance(ended, CloseResult) else CloseResult(known, CloseOutcome.CLOSED)
 
 
 tracker = Tracker()

@@ -1,5 +1,5 @@
 """Knows how a JSON object gets to the service and its answer back: pooling, time limits, proxies, foreign errors.
-Must not know the endpoints. The only module that touches the network.
+Must not know the endpoints. The only module that talks to the service.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from .errors import (
     TransportError,
 )
 
+__tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
+
 MAX_ANSWER: Final = 2 * _wire.MAX_BODY  # bytes: base64 makes a body a third larger, history and headers come on top
 _POOL: Final = 32  # connections kept; more are opened when needed and dropped after use
 _HIDDEN: Final = "***"
@@ -44,9 +46,9 @@ class Transport:
     """Posts JSON to one service with one key. Safe to use from many threads; a forked child gets a pool of its own."""
 
     def __init__(self, settings: Settings) -> None:
+        self._base_url = settings.base_url
         if settings.api_key is None:
             raise ApiKeyRequiredError("No API key is set.", code="API_KEY_REQUIRED")
-        self._base_url = settings.base_url
         self._connect_timeout = settings.connect_timeout
         self._key = settings.api_key
         self._headers = {
@@ -228,7 +230,8 @@ def _retry_after(headers: Any) -> float | None:
 def _translate(error: BaseException, base_url: str) -> TransportError:
     """The one place where foreign errors become ours. The original is the cause."""
     if isinstance(error, requests.exceptions.SSLError | ssl.SSLError):
-        translated: TransportError = TLSError(f"The certificate of {base_url} was not accepted: {error}")
+        whose = "the certificate was not accepted" if "CERTIFICATE" in str(error).upper() else "it does not speak TLS"
+        translated: TransportError = TLSError(f"No TLS with {base_url}, {whose}: {_innermost(error)}")
     elif isinstance(error, _NOT_SENT) or _never_connected(error):
         translated = ConnectionFailedError(f"No connection to {base_url}: {_innermost(error)}")
     elif isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError | TimeoutError):

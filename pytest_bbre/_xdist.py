@@ -84,7 +84,7 @@ def ask(door: Mapping[str, Any]) -> EngineControl:
             stream.write(door["token"].encode() + b"\n")
             stream.flush()
             told = json.loads(stream.readline() or b'{"error": "the controller gave no answer"}')
-    except OSError as error:
+    except (OSError, ValueError) as error:  # gone, or gone in the middle of a line
         raise EngineStartError(f"The controller of pytest-xdist could not be asked for the engine: {error}") from error
     if "error" in told:
         raise EngineStartError(f"The controller of pytest-xdist could not start the engine: {told['error']}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import wraps
 from importlib.metadata import version
 from typing import Any
@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ._client import BBREClient
+from ._settings import EMBEDDED, Settings
 from ._wire import SessionInfo
-from .errors import BBREError
+from .errors import BBREError, SettingsError
 
 
 def _telling(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +34,22 @@ def _telling(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _client() -> BBREClient:
+    """The account's client.
+
+    Raises:
+        SettingsError: the address is the embedded engine's.
+    """
+    if Settings.resolve().base_url == EMBEDDED:
+        raise SettingsError(
+            f"BBRE_BASE_URL is {EMBEDDED!r}: that engine belongs to the process that started it, and ends with it. "
+            "Set BBRE_BASE_URL and BBRE_API_KEY to those of a service."
+        )
+    return BBREClient()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pytest-bbre")
 def main() -> None:
     """Sees and closes the BBRE sessions of an account.
 
@@ -52,7 +68,7 @@ def version_() -> None:
 @_telling
 def sessions(everything: bool) -> None:
     """List the account's sessions, newest first."""
-    with BBREClient() as client:
+    with _client() as client:
         found = list(client.list_sessions(None if everything else "active"))
     if not found:
         click.echo("No sessions." if everything else "No active sessions.")
@@ -74,7 +90,7 @@ def _row(one: SessionInfo, now: datetime) -> tuple[str, ...]:
     return one.id, one.status or "?", one.mode or "?", age, left, requests
 
 
-def _seconds(duration: Any) -> str:
+def _seconds(duration: timedelta) -> str:
     return f"{max(duration.total_seconds(), 0):.0f} s"
 
 
@@ -86,7 +102,7 @@ def close(ids: tuple[str, ...]) -> None:
 
     Exits with 1 if any could not be closed.
     """
-    with BBREClient() as client:
+    with _client() as client:
         results = client.close_sessions(ids)
     for result in results:
         click.echo(str(result), err=not result.success)

@@ -25,6 +25,7 @@ BBREError                            also the class of a code that we have never
 │   ├── ConnectionFailedError        nothing was sent
 │   ├── ConnectionLostError          cut off after the request may have been sent
 │   ├── TimedOutError                no answer in time
+│   │   └── CloseTimedOutError       closing everything took longer than it may
 │   ├── TLSError                     the service's certificate was not accepted
 │   └── LostAnswerError              a create whose answer never came: a session may exist
 ├── InvalidAnswerError               an answer that is not BBRE's: no JSON, cut off, too large, no session in it
@@ -85,7 +86,7 @@ class BBREError(Exception):
         head = self.code or ""
         if head and self.status is not None:
             head += f" ({self.status})"
-        parts = [f"{head}: {self.message}" if head else self.message]
+        parts = [_sentence(f"{head}: {self.message}" if head else self.message)]
         if self.hint:
             parts.append(f"Hint: {_sentence(self.hint)}")
         if self.session_id:
@@ -100,7 +101,7 @@ class BBREError(Exception):
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else text + "."
+    return text if text.endswith((".", "!", "?")) or not text else text + "."
 
 
 class AuthenticationError(BBREError):
@@ -247,6 +248,12 @@ class TimedOutError(TransportError):
     remedy = "Raise BBRE_READ_TIMEOUT, or see whether the service is overloaded."
 
 
+class CloseTimedOutError(TimedOutError):
+    """Closing many sessions took longer than the time limit for it."""
+
+    remedy = "Raise BBRE_EXIT_TIMEOUT, or the timeout of close_all_sessions."
+
+
 class TLSError(TransportError):
     """The service's certificate was not accepted."""
 
@@ -318,7 +325,7 @@ class InvalidURLError(MisuseError, ValueError):
     remedy = "Give an absolute URL, such as https://example.org/path."
 
 
-# One row per code. Codes after the gap are not stated by the vendor: they are this project's choice (see _wire.py).
+# One row per code. Codes after the gap are not stated by the vendor: they are this project's choice (see _facts.py).
 BY_CODE: dict[str, type[BBREError]] = {
     "API_KEY_REQUIRED": ApiKeyRequiredError,
     "INVALID_API_KEY": InvalidApiKeyError,

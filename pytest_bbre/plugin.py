@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 _RUN = pytest.StashKey[Run]()
 _OPTIONS = ("mode", "sensibility", "timeout")  # of one session: what the marker and bbre_session_options may hold
 _DECLARED = {
-    "engine": "where sessions run: auto (the service if BBRE_API_KEY is set, else embedded), embedded, service",
-    "mode": "mode of the sessions: passive or adaptive",
-    "sensibility": "sensibility of the sessions: low, medium or high",
-    "timeout": "seconds until the service ends a session by itself",
-    "base_url": "address of the service",
+    "engine": (
+        "WHERE",
+        "where sessions run: auto (the service if BBRE_API_KEY is set, else embedded), embedded, service",
+    ),
+    "mode": ("MODE", "mode of the sessions: passive or adaptive (default: passive)"),
+    "sensibility": ("LEVEL", "sensibility of the sessions: low, medium or high (default: medium)"),
+    "timeout": ("SECONDS", "seconds until the service ends a session by itself (default: 300)"),
+    "base_url": ("URL", "address of the service, or embedded"),
 }
 # With its type, a number in [tool.pytest] is taken as one. Before 8.4 pytest knew neither.
 _INI_TYPES: Mapping[str, Any] = {"timeout": "float"} if pytest.version_tuple >= (8, 4) else {}
@@ -31,8 +34,7 @@ _INI_TYPES: Mapping[str, Any] = {"timeout": "float"} if pytest.version_tuple >= 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Each option has an ini twin and an environment variable: --bbre-mode, bbre_mode, BBRE_MODE."""
     group = parser.getgroup("bbre", "browser-backed sessions (pytest-bbre)")
-    for name, text in _DECLARED.items():
-        metavar = name.rpartition("_")[2].upper()
+    for name, (metavar, text) in _DECLARED.items():
         group.addoption(f"--bbre-{name.replace('_', '-')}", dest=f"bbre_{name}", metavar=metavar, help=text)
         parser.addini(f"bbre_{name}", text, type=_INI_TYPES.get(name, "string"), default="")
 
@@ -40,7 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declares the marker, and refuses bad options before anything runs."""
     config.addinivalue_line(
-        "markers", "bbre(mode=..., sensibility=..., timeout=...): options of the sessions that fixtures open."
+        "markers",
+        "bbre(mode='passive' or 'adaptive', sensibility='low', 'medium' or 'high', timeout=seconds): "
+        "options of the sessions that fixtures open.",
     )
     run = Run(config)
     config.stash[_RUN] = run
@@ -75,8 +79,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run.close_rest()
     if run.failed and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if session.exitstatus == pytest.ExitCode.OK and run.leaves_sessions():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if run.signum is not None:
         session.exitstatus = 128 + run.signum
+    else:
+        run.give_back_signals()  # nothing of ours is open any more: a late signal ends the process, as it should
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["bbre"] = run.account()
@@ -165,7 +173,10 @@ def bbre_session(
 def bbre_module_session(
     request: pytest.FixtureRequest, bbre_settings: Settings, bbre_session_options: Mapping[str, Any]
 ) -> Iterator[BBRESession]:
-    """A session that all tests of a module share, cookies included; closed after the last of them."""
+    """A session that all tests of a module share, cookies included; closed after the last of them.
+
+    Of the markers those on the module count (`pytestmark`), since it is opened for all of its tests.
+    """
     yield from _one_session(request, bbre_settings, bbre_session_options)
 
 
@@ -189,9 +200,9 @@ def bbre_session_factory(
         return opened[-1]
 
     yield open_one
-    failed = [result for result in tracker.close(opened) if result.error is not None]
-    if failed:
-        raise failed[0].error from None  # type: ignore[misc]
+    errors = [result.error for result in tracker.close(opened) if result.error is not None]
+    if errors:
+        raise errors[0] from None  # the others stay tracked, and are told with the account if they fail again
 
 
 def _one_session(

@@ -2,7 +2,7 @@
 
 Tests get it by the fixture `target` (tests/conftest.py), which runs this file as a process of its own on loopback:
 `target.url("/echo")` is an address, `target.base_url` the site. It listens on a free port, prints its address as one
-line of JSON, and ends when its standard input does. With a certificate and a key file as arguments it speaks HTTPS.
+line of JSON, and ends when its standard input does. With a certificate's file (and its key in it) it speaks HTTPS.
 
     /echo               any method: JSON of method, raw target, query, headers (pairs), body (base64), as they came
     /cookies            JSON: the Cookie header as it came, or null

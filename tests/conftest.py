@@ -1,4 +1,4 @@
-"""Knows what every folder of tests shares: the web site that requests go to.
+"""Knows what every folder of tests shares: the web site that requests go to, certificates, processes unmeasured.
 Must not know pytest-bbre's own plugin, so that what is below it can be tested without it.
 """
 
@@ -51,13 +51,38 @@ def target() -> Iterator[Target]:
         yield running
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for 127.0.0.1 that no machine trusts by itself: paths of files in PEM."""
+
+    server: str  # with its key, as `load_cert_chain` takes it
+    authority: str  # that signed it
+
+
 @pytest.fixture(scope="session")
-def tls_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """The same site over HTTPS, with a certificate that nobody trusts."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate of an authority of its own."""
+    import trustme  # here: it loads much that few tests need
+
     folder = tmp_path_factory.mktemp("tls")
-    certificate, key = str(folder / "certificate.pem"), str(folder / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    with run_target(certificate, key) as running:
+    made = Certificate(server=str(folder / "server.pem"), authority=str(folder / "authority.pem"))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(made.authority)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(made.server)
+    return made
+
+
+@pytest.fixture(scope="session")
+def tls_target(certificate: Certificate) -> Iterator[Target]:
+    """The same site over HTTPS, with a certificate that nobody trusts."""
+    with run_target(certificate.server) as running:
         yield running
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test starts is not measured by coverage, which would put a handler of SIGTERM of its own into each
+    process, where the test looks at what that signal does, and would look for the package where it is not.
+    """
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from .._facts import (
     DEFAULT_BASE_URL,
     DEFAULT_MAX_REDIRECTS,
+    DEFAULT_MODE,
     DEFAULT_REQUEST_TIMEOUT,
+    DEFAULT_SENSIBILITY,
     DEFAULT_TIMEOUT,
     ENDPOINTS,
     FAILURES,
@@ -34,7 +36,9 @@ from .targets import TargetAnswer, TargetRequest, read_result
 __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_MAX_REDIRECTS",
+    "DEFAULT_MODE",
     "DEFAULT_REQUEST_TIMEOUT",
+    "DEFAULT_SENSIBILITY",
     "DEFAULT_TIMEOUT",
     "ENDPOINTS",
     "FAILURES",

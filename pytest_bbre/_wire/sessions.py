@@ -33,6 +33,11 @@ class SessionInfo:
     request_count: int | None = None
     total_charged: float | None = None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it held a slot when the service told of it."""
+        return self.status == "active"
+
     def to_json(self) -> Json:
         """The record as the engine sends it."""
         record = {

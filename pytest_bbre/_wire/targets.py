@@ -77,7 +77,8 @@ class TargetAnswer:
             "statusCode": self.status,
             "statusText": self.reason,
             "headers": write_headers(self.headers),
-            **write_body(self.body, charset(self.headers)),
+            # Named for text, too: then the bytes are the target's own, and so is the charset to read them by.
+            **{"bodyEncoding": "utf-8", **write_body(self.body, charset(self.headers))},
             "url": self.url,
             "method": self.method,
             "elapsed": self.elapsed,
@@ -101,7 +102,7 @@ class TargetAnswer:
             reason=text(pick(result, "statusText", "reason")) or "",
             headers=read_headers(result.get("headers")),
             body=read_body(raw, encoding),
-            body_was_text=isinstance(raw, str) and encoding != "base64",
+            body_was_text=isinstance(raw, str) and encoding is None,
             url=text(pick(result, "url", "finalUrl", "final_url")),
             method=text(result.get("method")),
             elapsed=number(result.get("elapsed")),

@@ -129,14 +129,14 @@ class Api:
         return refusal(refused, self._headers)
 
     async def _create(self, account: Account, fields: Fields) -> _wire.Json:
-        mode = fields.choice("mode", _wire.MODES, "passive") or ""
+        mode = fields.choice("mode", _wire.MODES, _wire.DEFAULT_MODE) or ""
         if mode not in self._modes:
             raise invalid(f"mode is {mode!r}; this engine runs {' and '.join(self._modes)} sessions only.")
         profile = new_profile()
         session = self._store.create(
             account.id,
             mode=mode,
-            sensibility=fields.choice("sensibility", _wire.SENSIBILITIES, "medium") or "",
+            sensibility=fields.choice("sensibility", _wire.SENSIBILITIES, _wire.DEFAULT_SENSIBILITY) or "",
             timeout=fields.seconds("timeout", _wire.DEFAULT_TIMEOUT, _wire.MAX_TIMEOUT),
             profile=profile,
             context=new_context(profile, read_proxy(fields)),

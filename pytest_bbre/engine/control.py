@@ -60,7 +60,7 @@ class EngineControl:
     def parts(self) -> dict[str, str | None]:
         """What another process needs to make the same control; the key and the token are secrets."""
         self._check()
-        return {name: None if value is None else str(value) for name, value in self._parts.items()}
+        return dict(self._parts)
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, str | None]) -> EngineControl:
@@ -101,7 +101,7 @@ class EngineControl:
         """The environment variables with which a client finds this engine. The key among them is a real one."""
         return {
             "BBRE_BASE_URL": self.base_url,
-            "BBRE_API_KEY": str(self.api_key),
+            "BBRE_API_KEY": self.api_key,
             "BBRE_ACCOUNT_SCOPE": "exclusive",  # nobody else opens sessions on an account that this engine made
         }
 

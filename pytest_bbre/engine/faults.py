@@ -133,6 +133,8 @@ def check_latency(latency: Mapping[str, Any] | None) -> dict[str, float]:
     Raises:
         SettingsError: an unknown endpoint, or no number of seconds.
     """
+    if not isinstance(latency, Mapping | None):
+        raise SettingsError(f"latency is {latency!r}; allowed is seconds by endpoint, such as {{'create': 0.3}}.")
     for endpoint in latency or {}:
         if endpoint not in _wire.ENDPOINTS:
             raise SettingsError(f"latency names {endpoint!r}; allowed are {', '.join(_wire.ENDPOINTS)}.")

@@ -439,6 +439,12 @@ def test_cookies_stay_in_the_session_and_nowhere_else(bbre: BBREClient, opened: 
     assert bbre.request(other, "GET", target.url("/cookies")).json()["cookie"] is None
 
 
+def test_a_cookie_header_of_one_s_own_is_sent(bbre: BBREClient, opened: SessionInfo, target: Any):
+    """As it is given, as requests sends it."""
+    headers = {"Cookie": "a=1; b=two"}
+    assert bbre.request(opened, "GET", target.url("/cookies"), headers=headers).json()["cookie"] == "a=1; b=two"
+
+
 def test_a_proxy_is_used_for_the_request(bbre: BBREClient, opened: SessionInfo):
     """proxies= says by which proxy the target is reached."""
     with Scripted() as proxy:

@@ -14,7 +14,8 @@ import pytest
 from pytest_bbre.engine import Engine
 
 LIMIT = 60  # seconds until a script is given up
-shell = pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
+no_shell = sys.platform == "win32" or not all(map(shutil.which, ("bash", "curl", "jq")))  # bash there may be WSL's
+shell = pytest.mark.skipif(no_shell, reason="needs bash, curl and jq")
 
 
 @pytest.fixture

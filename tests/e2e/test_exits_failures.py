@@ -89,7 +89,7 @@ def test_create_that_is_never_answered(start: Starter, service: Service) -> None
     process.send(signal.SIGTERM)
     ended = process.end()
     assert ended.status == -signal.SIGTERM
-    assert "creation was not answered" in ended.err
+    assert "a session whose id is not known" in ended.err
     assert run_told_command(start, ended).out == "No active sessions.\n"
     service.check(opened=0)
 

@@ -112,6 +112,7 @@ def test_signal_while_the_program_ends_by_itself(start: Starter, service: Servic
     assert (ended.status, ended.err) == (-TERM, "")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_second_signal_ends_at_once(start: Starter, service: Service) -> None:
     """While closes hang, a second SIGTERM ends the process without waiting for them."""
     service.faults.hang("close", FOR_EVER, times=None)
@@ -206,6 +207,7 @@ def test_signal_while_the_main_thread_is_in_c_code(start: Starter, service: Serv
     assert (ended.status, ended.err) == (-TERM, "")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("signum", [TERM, HUP])
 def test_inherited_ignore_stays(start: Starter, service: Service, signum: int) -> None:
     """A program started with a signal ignored, as by nohup, goes on with its sessions."""

@@ -42,6 +42,7 @@ def test_first_session_on_a_thread(start: Starter, service: Service, signum: int
 
 
 @posix
+@pytest.mark.usefixtures("unmeasured")
 def test_first_session_on_a_thread_with_the_main_thread_in_c_code(start: Starter, service: Service) -> None:
     """There the main thread is not needed at all: it may be in a long call into C that lets others run."""
     process = start(

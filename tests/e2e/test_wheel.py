@@ -94,6 +94,7 @@ def test_wheel_needs_no_extra_by_default(metadata):
     assert {"engine", "adaptive", "notebook", "all"} <= set(metadata.get_all("Provides-Extra"))
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_wheel_works_away_from_the_checkout(wheel, tmp_path):
     """Installed by itself, the wheel is what gets imported, and pytest finds its fixtures without being told."""
     target = tmp_path / "installed"

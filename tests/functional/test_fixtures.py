@@ -179,7 +179,9 @@ def test_options_and_marker_are_documented(run):
         assert f"--bbre-{name}=" in told
         assert f"bbre_{name.replace('-', '_')} (" in told
     assert "api-key" not in told
-    run("--markers").stdout.fnmatch_lines(["@pytest.mark.bbre(mode=..., sensibility=..., timeout=...):*"])
+    run("--markers").stdout.fnmatch_lines(
+        ["@pytest.mark.bbre(mode='passive' or 'adaptive', sensibility=*, timeout=seconds): options of the sessions*"]
+    )
 
 
 def test_plugin_loads_by_itself_and_can_be_turned_off(pytester, monkeypatch):

@@ -14,6 +14,12 @@ def test_header_for_the_embedded_engine(run, mode, told):
     assert f"bbre: embedded engine, started on first use, mode {told}, 10 slots" in lines
 
 
+def test_header_tells_of_an_address_that_is_not_used(run):
+    """An address without a key does not make a service: sessions go to the embedded engine, and the header says why."""
+    told = "bbre: embedded engine, started on first use (BBRE_BASE_URL is not used: there is no BBRE_API_KEY), *"
+    run(env={"BBRE_BASE_URL": "http://127.0.0.1:1"}).stdout.fnmatch_lines([told])
+
+
 def test_header_for_the_service(run, service):
     """The header names the service's address, the mode and the slots; never the key."""
     result = run()

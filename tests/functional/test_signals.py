@@ -10,13 +10,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 LIMIT = 40
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals"),
+    pytest.mark.usefixtures("unmeasured"),
+]
 
 WAITING = """
 import os
@@ -107,30 +111,30 @@ def waiting(place: str) -> str:
     return f"PLACE = {place!r}\n{WAITING}"
 
 
+def torn_down(output: str) -> list[str]:
+    """The fixtures of such a run that were torn down, in their order."""
+    return [line.rpartition(": ")[2] for line in output.splitlines() if "torn down: " in line]
+
+
 @pytest.mark.parametrize(
-    ("signum", "place"),
-    [
-        (signal.SIGTERM, "setup"),
-        (signal.SIGTERM, "call"),
-        (signal.SIGTERM, "teardown"),
-        (signal.SIGHUP, "call"),
-    ],
+    ("name", "place"), [("SIGTERM", "setup"), ("SIGTERM", "call"), ("SIGTERM", "teardown"), ("SIGHUP", "call")]
 )
-def test_good_order(start, service, signum, place):
+def test_good_order(start, service, name, place):
     """SIGTERM and SIGHUP, wherever they meet a test: its fixtures and all others are torn down, no further test runs,
     the summary is printed, the exit code is 128 plus the signal's number, and the engine has nothing open.
     """
+    signum = signal.Signals[name]
     run = start(waiting(place))
     service.wait_for("status")
     run.send(signum)
     code, output = run.end()
     assert service.active() == []
     assert code == 128 + signum, output
-    torn = [line.rpartition(": ")[2] for line in output.splitlines() if "torn down: " in line]
-    assert torn == {"setup": [], "call": ["other", "mine"], "teardown": ["other", "mine"]}[place] + ["module", "run"]
+    mine = {"setup": [], "call": ["other", "mine"], "teardown": ["other", "mine"]}[place]
+    assert torn_down(output) == [*mine, "module", "run"]
     assert "the next test ran" not in output
     assert "never woken" not in output
-    assert f"{signal.Signals(signum).name} received" in output
+    assert f"{name} received" in output
     assert "bbre: opened 3, closed 3, still active 0" in output
 
 
@@ -194,7 +198,7 @@ def test_a_signal_sent_twice_is_one(start, service):
     service.wait_for("status")
     for _ in range(5):
         run.send(signal.SIGTERM)
-        os.sched_yield()  # so that they don't become one on the way
+        time.sleep(0)  # lets others run, so that they don't become one on the way
     code, output = run.end()
     assert code == 143, output
     assert "torn down: run" in output
@@ -285,32 +289,56 @@ def test_an_ignored_signal_stays_ignored(start, service):
     assert "bbre: opened 1, closed 1, still active 0" in output
 
 
-def test_an_earlier_handler_still_runs(start, service, pytester):
-    """A handler that a plugin had put in place before is called, too."""
-    pytester.makepyfile(
-        earlier="""
-        import signal
+EARLIER = """
+import os
+import signal
 
-        signal.signal(signal.SIGTERM, lambda *_: print("the earlier handler", flush=True))
-        """
-    )
-    run = start(
-        """
-        import threading
+from pytest_bbre import BBREClient
 
-        def test_one(bbre_session):
-            bbre_session.status()
-            threading.Event().wait(60)
-        """,
-        "-p",
-        "earlier",
-        env={**os.environ, "PYTHONPATH": "."},
-    )
+def handle(signum, frame):
+    with BBREClient() as client:
+        print("the earlier handler finds", len(list(client.list_sessions("active"))), "active", flush=True)
+    if ENDS:
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+signal.signal(signal.SIGTERM, handle)
+"""
+
+
+@pytest.fixture
+def start_after(start, pytester):
+    """Starts a run with a plugin that handles SIGTERM, and that may end the process there, as coverage's does."""
+
+    def start_run(source: str, *, ends: bool) -> Running:
+        pytester.makepyfile(earlier=f"ENDS = {ends}\n{EARLIER}")
+        return start(source, "-p", "earlier", env={**os.environ, "PYTHONPATH": "."})
+
+    return start_run
+
+
+def test_an_earlier_handler_still_runs(start_after, service):
+    """A handler that a plugin had put in place before is called, too: once, after the summary, with nothing open."""
+    run = start_after(waiting("call"), ends=False)
     service.wait_for("status")
     run.send(signal.SIGTERM)
     code, output = run.end()
     assert code == 143, output
-    assert "the earlier handler" in output
+    assert output.count("the earlier handler") == 1
+    assert "the earlier handler finds 0 active" in output.partition("bbre: opened 3, closed 3, still active 0")[2]
+
+
+def test_an_earlier_handler_that_ends_the_process(start_after, service):
+    """A handler that ends the process by the signal does so when all fixtures are torn down and nothing is open."""
+    run = start_after(waiting("call"), ends=True)
+    service.wait_for("status")
+    run.send(signal.SIGTERM)
+    code, output = run.end()
+    assert service.active() == []
+    assert code == -signal.SIGTERM, output
+    before, told, _ = output.partition("the earlier handler finds 0 active")
+    assert told, output
+    assert torn_down(before) == ["other", "mine", "module", "run"]
 
 
 def test_control_c(start, service):

@@ -49,6 +49,32 @@ async def until(condition: Callable[[], Any]) -> None:
         await anyio.sleep(0.002)
 
 
+async def turns() -> None:
+    """Lets the loop do all that is ready, and what comes of it."""
+    for _ in range(10):
+        await anyio.sleep(0)
+
+
+class Awaited(Future[Any]):
+    """A future that tells when somebody begins to wait for it, as asyncio does by a callback and trio on a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_for = threading.Event()
+
+    def result(self, timeout: float | None = None) -> Any:
+        self.waited_for.set()
+        return super().result(timeout)
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        super().add_done_callback(fn)
+        self.waited_for.set()
+
+    def settle_when_waited_for(self, settle: Callable[[], None]) -> None:
+        """Settles it from a thread, during the wait."""
+        threading.Thread(target=lambda: self.waited_for.wait(LIMIT) and settle(), daemon=True).start()
+
+
 @pytest.mark.parametrize("wait", [outcome, outcome_despite_cancelling])
 def test_the_outcome_of_a_future(run: Callable[[Main], Any], wait: Callable[[Future[Any]], Awaitable[Any]]):
     """Its result is returned, its failure raised, whether it is settled before or during the wait."""
@@ -61,8 +87,8 @@ def test_the_outcome_of_a_future(run: Callable[[Main], Any], wait: Callable[[Fut
         failed.set_exception(ZeroDivisionError("x"))
         with pytest.raises(ZeroDivisionError):
             await wait(failed)
-        late: Future[int] = Future()
-        threading.Timer(0.01, late.set_result, [2]).start()
+        late = Awaited()
+        late.settle_when_waited_for(lambda: late.set_result(2))
         assert await wait(late) == 2
 
     run(main)
@@ -118,7 +144,7 @@ def test_cancelling_stops_waiting_for_a_thread_at_once(run: Callable[[Main], Any
 
 def test_cancelling_does_not_stop_waiting_for_a_close(run: Callable[[Main], Any]):
     """The future is waited for to its end, and the cancelling goes on afterwards."""
-    closing: Future[int] = Future()
+    closing = Awaited()
     after: list[bool] = []
 
     async def main() -> None:
@@ -135,7 +161,8 @@ def test_cancelling_does_not_stop_waiting_for_a_close(run: Callable[[Main], Any]
                 assert scope.cancelled_caught
 
             group.start_soon(close)
-            await anyio.sleep(0.02)
+            await until(closing.waited_for.is_set)
+            await turns()  # the cancelling has reached the task by now
             assert after == []
             closing.set_result(1)
 
@@ -145,12 +172,12 @@ def test_cancelling_does_not_stop_waiting_for_a_close(run: Callable[[Main], Any]
 
 def test_a_cancelled_wait_for_a_failing_close_is_still_a_cancelled_one(run: Callable[[Main], Any]):
     """The failure is not lost in a complaint of the loop's; the task is cancelled as was asked for."""
-    closing: Future[int] = Future()
+    closing = Awaited()
     closing.set_running_or_notify_cancel()
 
     async def main() -> None:
         with anyio.CancelScope() as scope:
-            threading.Timer(0.02, closing.set_exception, [ValueError("failed")]).start()
+            closing.settle_when_waited_for(lambda: closing.set_exception(ValueError("failed")))
             scope.cancel()
             try:
                 await outcome_despite_cancelling(closing)
@@ -277,8 +304,7 @@ def test_cancelling_closes_the_session(run: Callable[[Main], Any], engine: Any, 
 @pytest.mark.parametrize("stage", ["create", "block", "close"])
 def test_cancelling_an_asyncio_task(engine: Any, default_settings: Any, stage: str):
     """Task.cancel, more than once and at any moment, ends as cancelled, and leaves nothing open."""
-    if stage != "block":
-        engine.faults.delay(stage, 0.1)
+    engine.faults.delay("create" if stage == "create" else "close", 0.1)
 
     async def work(reached: asyncio.Event) -> None:
         async with managed_session():
@@ -294,7 +320,9 @@ def test_cancelling_an_asyncio_task(engine: Any, default_settings: Any, stage: s
         else:
             await asyncio.to_thread(engine.wait_for, stage)
         task.cancel()
-        await asyncio.sleep(0.01)
+        if stage == "block":
+            await asyncio.to_thread(engine.wait_for, "close")  # where the second one meets it
+        await turns()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(task), LIMIT)

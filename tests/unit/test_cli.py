@@ -144,6 +144,15 @@ def test_without_a_key_the_remedy_is_told(bbre, command: list[str]):
     assert len(told.output.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", [["sessions"], ["close", "x"]])
+def test_an_embedded_engine_can_not_be_asked_from_here(bbre, monkeypatch: pytest.MonkeyPatch, command: list[str]):
+    """A new engine of the command's own would know nothing: that is told, and none is started."""
+    monkeypatch.setenv("BBRE_BASE_URL", "embedded")
+    told = bbre(*command)
+    assert told.exit_code == 1
+    assert "belongs to the process that started it" in told.stderr
+
+
 def test_a_bad_setting_is_told(bbre, monkeypatch: pytest.MonkeyPatch):
     """With its name, value, and what is allowed."""
     monkeypatch.setenv("BBRE_API_KEY", KEY)

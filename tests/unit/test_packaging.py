@@ -35,7 +35,7 @@ HEAVY = {
     *("requests", "rich", "sqlite3", "ssl", "urllib3", "wrapt"),
 }
 # All of the package that a run of pytest loads before the first test asks for a session.
-PLUGIN_LOADS = {f"pytest_bbre{room}" for room in ("", "._choices", "._host", "._run", ".plugin")}
+PLUGIN_LOADS = {f"pytest_bbre{room}" for room in ("", "._choices", "._host", "._run", "._signals", ".plugin")}
 
 
 def loaded_by(statement: str, *, before: str = "") -> set[str]:
@@ -146,10 +146,24 @@ def test_a_run_that_uses_no_session_loads_nothing_heavy(tmp_path):
 
 
 def test_lowest_pins_are_the_lower_bounds():
-    """tests/lowest.txt pins each dependency, and each one of the extra `engine`, at its lower bound."""
-    bounds = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["engine"]]
+    """tests/lowest.txt pins each dependency, and each one of the extras `engine` and `examples`, at its lower bound."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    bounds = [*PYPROJECT["project"]["dependencies"], *extras["engine"], *extras["examples"]]
     lines = (ROOT / "tests" / "lowest.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not line.startswith("#")] == sorted(bound.replace(">=", "==") for bound in bounds)
+
+
+@pytest.mark.parametrize("module", ["pytest_bbre", "pytest_bbre.engine"])
+def test_the_reference_names_what_is_public(module):
+    """The documentation's reference describes each name in __all__ of the package and of its engine, and no other."""
+    documented, current = [], ""
+    for line in (ROOT / "docs" / "reference.md").read_text(encoding="utf-8").splitlines():
+        if directive := re.match(r"\.\. (currentmodule|auto\w+):: (\S+)", line):
+            if directive[1] == "currentmodule":
+                current = directive[2]
+            elif current == module:
+                documented.append(directive[2])
+    assert sorted(documented) == sorted(importlib.import_module(module).__all__)
 
 
 @pytest.mark.parametrize("name", ["main-job", "tests"])
@@ -168,7 +182,7 @@ def test_the_readme_names_every_setting():
 
 
 def test_workflows_run_only_pinned_actions():
-    """Every action of the workflows is pinned to a commit, and no workflow has rights by default."""
+    """Every action of the workflows is pinned to a commit or lies in this one; no workflow has rights by default."""
     workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
     if not workflows:
         pytest.skip("not in a source distribution")
@@ -176,4 +190,5 @@ def test_workflows_run_only_pinned_actions():
         text = path.read_text(encoding="utf-8")
         assert "\npermissions: {}\n" in text
         for action in re.findall(r"uses: (\S+)", text):
-            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), f"{path.name}: {action}"
+            pinned = re.fullmatch(r"[\w/-]+@[0-9a-f]{40}|\./\.github/workflows/\w+\.yml", action)
+            assert pinned, f"{path.name}: {action}"

@@ -13,7 +13,7 @@ import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
-from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth
+from requests.auth import AuthBase, HTTPBasicAuth, HTTPDigestAuth, HTTPProxyAuth
 from requests.cookies import RequestsCookieJar
 
 from pytest_bbre import _wire, errors
@@ -137,7 +137,7 @@ def test_a_timeout_is_a_number_or_a_pair(timeout: object, seconds: float | None)
     assert asked(timeout=timeout).timeout == seconds
 
 
-@pytest.mark.parametrize("timeout", [0, -1, "5", True, math.nan, (0, 0)])
+@pytest.mark.parametrize("timeout", [0, -1, "5", True, math.nan, math.inf, (0, 0), (5, "x"), (1, math.inf)])
 def test_a_timeout_that_is_none_is_refused(timeout: object):
     """Name, value, and what is allowed."""
     with pytest.raises(errors.UnsupportedOptionError, match=r"timeout is .*allowed"):
@@ -161,6 +161,19 @@ def test_what_can_not_travel_is_refused_with_a_remedy(name: str):
     assert len(str(caught.value)) > len(f"{name}= can't be used with a session's request. ")
     asked(**{name: None})
     asked(stream=False)
+
+
+@pytest.mark.parametrize("method", [None, 5])
+def test_a_method_that_is_none_is_refused(method: object):
+    """By its name, with the value."""
+    with pytest.raises(errors.UnsupportedOptionError, match=f"method is {method}"):
+        asked(method)  # type: ignore[arg-type]
+
+
+def test_credentials_for_a_proxy_are_refused_with_a_remedy():
+    """They are a kind of basic credentials to requests, and must not reach the target as such."""
+    with pytest.raises(errors.UnsupportedOptionError, match="proxies="):
+        asked(auth=HTTPProxyAuth("u", "p"))
 
 
 @pytest.mark.parametrize("options", [{"verify": "/ca.pem"}, {"auth": HTTPDigestAuth("u", "p")}, {"colour": "red"}])
@@ -318,11 +331,11 @@ def test_a_response_can_be_pickled_and_closed():
     ids=repr,
 )
 def test_garbage_in_headers_is_no_error(headers: object):
-    """A header that makes no sense is handed on; nothing is raised."""
-    response = answered(headers=headers, body=b"x")
+    """A header that makes no sense is handed on; nothing is raised, and a good header beside it is read."""
+    response = answered(headers=[*headers, ("Link", '<http://t.example/2>; rel="next"')], body=b"x")  # type: ignore[misc]
     assert response.content == b"x"
     assert response.text == "x"
-    assert response.links is not None
+    assert response.links["next"] == {"url": "http://t.example/2", "rel": "next"}
 
 
 @pytest.mark.parametrize("url", ["http://[", "", "no url", "http://a:99999999/", "\ud800"])

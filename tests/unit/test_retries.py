@@ -91,7 +91,7 @@ def test_the_last_failure_is_told_after_all_retries(retries: int, pauses: list[f
     """As many repetitions as were set, and the last word counts."""
     failures = [errors.ServiceError(str(number)) for number in range(9)]
     call = Call(*failures)
-    with pytest.raises(errors.ServiceError, match=f"^{retries} "):
+    with pytest.raises(errors.ServiceError, match=rf"^{retries}\. "):
         repeat(call, settings(retries=retries))
     assert call.count == retries + 1
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import traceback
 import zlib
+from typing import Any
 
 import pytest
 import requests
@@ -232,26 +231,11 @@ def test_https_where_plain_http_is_spoken(service: Scripted):
     assert str(service.port) in str(caught.value)
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A certificate for 127.0.0.1 that nobody has signed, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the command openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
-    made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-keyout", "key.pem", "-out", "cert.pem", *subject]
-    subprocess.run(made, cwd=folder, check=True, capture_output=True, timeout=60)
-    both = folder / "both.pem"
-    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
-    return str(both)
-
-
 @pytest.fixture
-def private(certificate: str):
-    """A service with that certificate."""
+def private(certificate: Any):
+    """A service with a certificate of an authority that nobody knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(certificate.server)
     with Scripted(context) as server:
         yield server
 
@@ -264,10 +248,10 @@ def test_a_certificate_that_nobody_signed_is_not_accepted(private: Scripted):
 
 
 def test_a_private_authority_is_accepted_where_the_environment_names_it(
-    private: Scripted, certificate: str, monkeypatch: pytest.MonkeyPatch
+    private: Scripted, certificate: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """REQUESTS_CA_BUNDLE works as the remedy says."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.authority)
     assert post(private.base_url)["success"] is True
 
 

@@ -263,7 +263,7 @@ def test_a_request_is_written_with_all_that_was_asked_for():
 
 def test_an_answer_of_a_target_is_read_as_it_was_written():
     """Status, reason, headers, body, address, time and history survive."""
-    step = _wire.TargetAnswer(302, "Found", [("Location", "/b")], b"", True, "http://t/a", "POST", 0.1)
+    step = _wire.TargetAnswer(302, "Found", [("Location", "/b")], b"", False, "http://t/a", "POST", 0.1)
     answer = _wire.TargetAnswer(
         200, "OK", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], b"\xff", False, "http://t/b", "GET", 0.2, (step,)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import socket
@@ -88,9 +89,9 @@ def test_faults_go_through_the_control_endpoint(engine: Engine) -> None:
 
 
 def test_another_process_controls_it_by_its_parts(engine: Engine) -> None:
-    """Parts are plain values that can be sent; a control made from them sees the same engine."""
+    """Parts are texts that can be sent, as JSON too; a control made from them sees the same engine."""
     parts = pickle.loads(pickle.dumps(engine.parts()))
-    assert {type(value) for value in parts.values()} == {str}
+    assert json.loads(json.dumps(parts)) == engine.parts()
     control = EngineControl.from_parts(parts)
     assert (control.instance, control.base_url, control.api_key) == (engine.instance, engine.base_url, engine.api_key)
     assert control.sessions() == engine.sessions()
@@ -102,7 +103,10 @@ def test_its_environment_is_all_a_client_needs(engine: Engine) -> None:
     environment = engine.environ()
     assert environment["BBRE_BASE_URL"] == engine.base_url
     assert environment["BBRE_API_KEY"] == str(engine.api_key)
-    assert type(environment["BBRE_API_KEY"]) is str
+    told = "import os; print(os.environ['BBRE_API_KEY'])"
+    child = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == str(engine.api_key)
+    assert str(engine.api_key) not in repr(environment)
     assert environment["BBRE_ACCOUNT_SCOPE"] == "exclusive"
 
 
