@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import threading
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from _scripted import KEY, LIMIT
+from _scripted import KEY
 
 from pytest_bbre import (
     BBREClient,
