@@ -16,7 +16,16 @@ from _scripted import Scripted, raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_bbre import BBREClient, BBRESession, CloseOutcome, CloseResult, SessionInfo, errors, open_session
+from pytest_bbre import (
+    BBREClient,
+    BBRESession,
+    CloseOutcome,
+    CloseResult,
+    SessionInfo,
+    errors,
+    managed_session,
+    open_session,
+)
 from pytest_bbre.engine import Engine
 
 ONCE = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -521,3 +530,40 @@ def test_a_handle_s_use_after_close_and_after_expiry(default_settings: Any, engi
     with pytest.raises(errors.SessionExpiredError):
         short.get(target.url("/echo"))
     assert short.close().success
+
+
+# As requests has it.
+
+
+def test_arguments_may_stand_where_requests_has_them(bbre: BBREClient, engine: Engine, target: Any):
+    """Query, body and JSON by position; one that is given twice is a TypeError."""
+    with managed_session(client=bbre) as session:
+        echo = f"{target.base_url}/echo"
+        assert session.get(echo, {"q": "1"}).url == f"{echo}?q=1"
+        assert session.request("GET", echo, {"q": "2"}).url == f"{echo}?q=2"
+        assert bbre.request(session.id, "GET", echo, {"q": "3"}).url == f"{echo}?q=3"
+        assert session.post(echo, {"a": "1"}).request.body == "a=1"
+        assert session.post(echo, None, {"a": 1}).request.body == b'{"a": 1}'
+        assert session.put(echo, b"x").request.body == session.patch(echo, b"x").request.body == b"x"
+        with pytest.raises(TypeError, match="params: given by place and by name"):
+            session.request("GET", echo, {"q": "1"}, params={"q": "2"})
+    assert engine.sessions() == []
+
+
+@pytest.mark.parametrize("path", ["/latin1", "/html", "/bytes/16", "/status/204", "/echo", "/gzip", "/redirect/1"])
+def test_encoding_text_and_next_are_those_of_requests(bbre: BBREClient, opened: SessionInfo, target: Any, path: str):
+    """Whatever charset a target names, or does not; and a redirect that nobody followed tells the next request."""
+    url = target.base_url + path
+    ours = bbre.request(opened.id, "GET", url, allow_redirects=False)
+    theirs = requests.get(url, allow_redirects=False, timeout=20)
+    assert (ours.status_code, ours.encoding) == (theirs.status_code, theirs.encoding)
+    assert (ours.next and ours.next.url) == (theirs.next and theirs.next.url)
+    if path != "/echo":  # which tells of the request, and theirs has other headers
+        assert ours.text == theirs.text
+
+
+def test_one_id_is_not_many(bbre: BBREClient, opened: SessionInfo, engine: Engine):
+    """A single id given to close_sessions is one session, not its letters."""
+    (result,) = bbre.close_sessions(opened.id)
+    assert (result.session_id, result.success) == (opened.id, True)
+    assert engine.sessions() == []

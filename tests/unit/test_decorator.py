@@ -9,7 +9,7 @@ import gc
 import inspect
 import pickle
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -535,4 +535,40 @@ def test_partial_objects_and_callables_can_be_decorated(engine: Any):
 
     assert with_session(functools.partial(work, 3))() == 3
     assert with_session(Callable_())() in ids(engine)
+    assert engine.sessions() == []
+
+
+class _Callable:
+    async def __call__(self, session: BBRESession) -> bool:
+        await asyncio.sleep(0)
+        return session.is_active
+
+
+def test_an_instance_is_of_the_kind_of_its_call(engine: Any):
+    """Its session lives until the coroutine has ended."""
+    assert asyncio.run(with_session(_Callable())()) is True
+    assert engine.sessions() == []
+
+
+async def _coroutine(session: BBRESession) -> None: ...
+
+
+def _generator(session: BBRESession) -> Iterator[None]:
+    yield
+
+
+async def _async_generator(session: BBRESession) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("inner", [_coroutine, _generator, _async_generator])
+def test_work_that_would_begin_after_the_sessions_end_is_refused(engine: Any, inner: Callable[..., Any]):
+    """Under a plain decorator an async function looks like a plain one: that is told, with the remedy."""
+
+    @functools.wraps(inner)
+    def disguised(*args: Any, **kwargs: Any) -> Any:
+        return inner(*args, **kwargs)
+
+    with pytest.raises(TypeError, match="Put @with_session nearest to the function"):
+        with_session(disguised)()
     assert engine.sessions() == []

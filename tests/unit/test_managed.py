@@ -321,3 +321,15 @@ def test_the_key_is_in_no_traceback(engine: Any, settings: Settings):
         assert KEY not in "".join(told.format())
     else:
         pytest.fail("the engine took a wrong key")
+
+
+def test_a_manager_object_serves_one_block_at_a_time(engine: Any):
+    """Entered while it is in use it refuses, and says to make a new one; the session in use is left alone."""
+    manager = managed_session()
+    with manager as session:
+        with pytest.raises(errors.MisuseError, match="Make a new one"), manager:
+            raise AssertionError("the block must not run")
+        assert session.status().is_active
+    assert engine.sessions() == []
+    with pytest.raises(errors.MisuseError, match="not in use"):
+        manager.__exit__(None, None, None)

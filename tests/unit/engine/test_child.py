@@ -135,7 +135,8 @@ def test_it_ends_with_its_owner_whatever_way_that_goes(code: str) -> None:
 def test_a_signal_to_the_owners_group_leaves_it_alone(name: str) -> None:
     """Ctrl-C reaches a whole group, and sessions can be closed only while the engine lives."""
     number = signal.Signals[name]
-    before = f"import signal\nsignal.signal({int(number)}, lambda *_: print('signalled', flush=True))\n"
+    # os.write, since the signal may come while the main thread is still printing the address
+    before = f"import os, signal\nsignal.signal({int(number)}, lambda *_: os.write(1, b'signalled\\n'))\n"
     owner = run_owner("sys.stdin.read()", before=before, start_new_session=True, stdin=subprocess.PIPE)
     base_url, _ = engine_of(owner)
     assert owner.stdin is not None
