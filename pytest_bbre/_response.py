@@ -10,7 +10,7 @@ from email.message import Message
 from http.client import responses as reasons
 from io import BytesIO
 from types import SimpleNamespace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import requests
@@ -38,7 +38,7 @@ def build(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapse
     final = prepared if not history else _follow(prepared, answer)
     response = _one(final, answer, elapsed)
     response.history = history
-    response._next = _next(final, response)  # type: ignore[attr-defined]
+    response._next = _next(final, response)
     return response
 
 
@@ -48,8 +48,8 @@ def _next(prepared: requests.PreparedRequest, response: requests.Response) -> re
         return None
     with contextlib.suppress(requests.RequestException, ValueError), requests.Session() as session:
         session.trust_env = False
-        for request in session.resolve_redirects(response, prepared, yield_requests=True):
-            return request if isinstance(request, requests.PreparedRequest) else None
+        found: Any = next(session.resolve_redirects(response, prepared, yield_requests=True), None)
+        return found if isinstance(found, requests.PreparedRequest) else None
     return None
 
 
