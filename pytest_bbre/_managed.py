@@ -4,6 +4,7 @@ Must not know how sessions are kept (tracker) or when a process ends (exits): it
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class managed_session:
         self._settings = settings
         self._client = client
         self._session: BBRESession | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> BBRESession:
         session = self._intend()
@@ -89,10 +91,11 @@ class managed_session:
         await self._leave().__aexit__(kind, error, traceback)
 
     def _intend(self) -> BBRESession:
-        if self._session is not None:
-            raise MisuseError("This managed_session is in use already. Make a new one for each block, thread and task.")
-        self._session = tracker.intend()
-        return self._session
+        with self._lock:
+            if self._session is not None:
+                raise MisuseError("This managed_session is in use already. Make a new one for each block and thread.")
+            session = self._session = tracker.intend()
+        return session
 
     def _leave(self) -> BBRESession:
         session, self._session = self._session, None

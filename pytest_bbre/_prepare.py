@@ -99,7 +99,8 @@ def _as_requests_does(method: str, url: str, shape: dict[str, Any]) -> requests.
         raise InvalidURLError(f"{url!r} is no URL: {error}") from error
     except (requests.RequestException, UnicodeEncodeError) as error:  # a header with a line break, NaN as JSON
         raise UnsupportedOptionError(f"requests can't send this: {error}") from error
-    if prepared.url is None or urlsplit(prepared.url).scheme not in ("http", "https"):
+    parts = urlsplit(prepared.url or "")
+    if parts.scheme not in ("http", "https") or any(letter.isspace() for letter in parts.netloc):
         raise InvalidURLError(f"{url!r} is not an http or https URL.")
     return prepared
 

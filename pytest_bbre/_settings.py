@@ -91,11 +91,7 @@ class Settings:
         """
         given = _strongest(arguments, environ, ini)
         arguments = environ = ini = None  # they hold the key, and a traceback may be shown with locals
-        unknown = sorted(given.keys() - {item.name for item in fields(cls)})
-        if unknown:
-            raise SettingsError(
-                f"{', '.join(unknown)}: no such setting. There are {', '.join(item.name for item in fields(cls))}."
-            )
+        _refuse_unknown(given)
         return cls(**given)
 
     def override(self, **changes: Any) -> Settings:
@@ -104,7 +100,15 @@ class Settings:
         Raises:
             SettingsError: a value is not allowed.
         """
+        _refuse_unknown(changes)
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    known = [item.name for item in fields(Settings)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise SettingsError(f"{', '.join(unknown)}: no such setting. There are {', '.join(known)}.")
 
 
 def _strongest(

@@ -100,7 +100,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """The account, in one line; silent in a run that opened nothing."""
     run = config.stash[_RUN]
     counts = run.counts()
-    if not counts["opened"] and not counts["lost"]:
+    if not counts["opened"] and not counts["lost"] and not run.leaves_sessions():
         return
     fine = counts["opened"] == counts["closed"] and not counts["lost"]
     told = f"bbre: opened {counts['opened']}, closed {counts['closed']}"

@@ -3,6 +3,7 @@ The engine is asked what is left."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from base64 import b64decode
@@ -406,6 +407,37 @@ def test_what_comes_back_is_what_requests_would_give(bbre: BBREClient, opened: S
         assert response.text == own.text
 
 
+@pytest.mark.parametrize("body", ["Grüße".encode(), "Grüße".encode("latin-1"), b"plain", b'{"a": "b"}', b""], ids=repr)
+@pytest.mark.parametrize(
+    "head",
+    [
+        "200 OK\r\nContent-Type: text/html",
+        "200 OK\r\nContent-Type: text/plain",
+        "200 OK\r\nContent-Type: text/xml",
+        "200 OK\r\nContent-Type: application/json",
+        "200 OK\r\nContent-Type: text/plain; charset=utf-8",
+        "404 Not Found\r\nContent-Type: text/html",
+        "200 OK\r\nX-No-Content-Type: 1",
+        "204 No Content\r\nX-No-Content-Type: 1",
+    ],
+)
+def test_the_encoding_is_the_one_that_requests_would_choose(
+    bbre: BBREClient, opened: SessionInfo, head: str, body: bytes
+):
+    """Also where the target names no charset, no content type, or has no content: encoding and text are the same."""
+    body = b"" if head.startswith("204") else body
+    with Scripted() as page:
+        answer = f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        page.always("/page", answer if body else answer.replace(b"Content-Length: 0\r\n", b"Connection: close\r\n"))
+        own = requests.get(f"{page.base_url}/page", timeout=5)
+        response = bbre.request(opened, "GET", f"{page.base_url}/page")
+    assert response.content == own.content == body
+    assert response.headers.get("Content-Type") == own.headers.get("Content-Type")
+    assert response.encoding == own.encoding
+    assert response.apparent_encoding == own.apparent_encoding
+    assert response.text == own.text
+
+
 def test_repeated_headers_are_kept(bbre: BBREClient, opened: SessionInfo, target: Any):
     """As requests keeps them."""
     response = bbre.request(opened, "GET", target.url("/repeated"))
@@ -436,6 +468,61 @@ def test_a_redirect_that_is_not_to_be_followed(bbre: BBREClient, opened: Session
     """allow_redirects=False shows the first answer."""
     response = bbre.request(opened, "GET", target.url("/redirect/1"), allow_redirects=False)
     assert (response.status_code, response.history, response.is_redirect) == (302, [], True)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+@pytest.mark.parametrize(
+    "path",
+    ["/redirect/1", "/redirect/2?status=301", "/redirect/1?status=303", "/redirect/1?status=307",
+     "/redirect/1?status=308", "/redirect-to?url=http://other.example/a%3Fb=%25C3%25BC", "/redirect-to?url=../up#part",
+     "/echo", "/status/404", "/status/204", "/status/304"],
+)  # fmt: skip
+def test_the_next_request_is_the_one_that_requests_would_send(
+    bbre: BBREClient, opened: SessionInfo, target: Any, method: str, path: str
+):
+    """After allow_redirects=False; None where there is no redirect."""
+    data = b"body" if method == "POST" else None
+    own = requests.request(method, target.url(path), data=data, allow_redirects=False, timeout=5).next
+    given = bbre.request(opened, method, target.url(path), data=data, allow_redirects=False).next
+    assert (own is not None) is path.startswith("/redirect")
+    assert [given and given.method, given and given.url] == [own and own.method, own and own.url]
+    assert (given and given.body) == (own and own.body)
+
+
+def test_there_is_no_next_request_where_redirects_were_followed(bbre: BBREClient, opened: SessionInfo, target: Any):
+    """As in requests."""
+    assert bbre.request(opened, "GET", target.url("/redirect/2")).next is None
+
+
+@pytest.mark.parametrize("twin", ["", "a"], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("verb", "positional"),
+    [
+        ("get", ({"q": 1},)),
+        ("post", ({"a": 1},)),
+        ("post", (None, {"a": 1})),
+        ("put", (b"x",)),
+        ("patch", (b"x",)),
+        ("request", ({"q": 1}, b"x", {"X-One": "1"}, {"cookie": "c"}, None, ("user", "pass"))),
+    ],
+    ids=repr,
+)
+def test_positional_arguments_mean_what_they_mean_to_requests(
+    default_settings: Any, target: Any, twin: str, verb: str, positional: tuple[Any, ...]
+):
+    """The target sees the same request, from a verb and from its async twin."""
+    place = ("POST", target.url("/echo")) if verb == "request" else (target.url("/echo"),)
+    with open_session() as session, requests.Session() as own:
+        response = getattr(session, twin + verb)(*place, *positional)
+        if twin:
+            response = asyncio.run(response)
+        assert sent(response) == sent(getattr(own, verb)(*place, *positional))
+
+
+def test_positional_arguments_of_a_client(bbre: BBREClient, opened: SessionInfo, target: Any):
+    """They follow the session's id."""
+    response = bbre.request(opened.id, "GET", target.url("/echo"), {"q": 1})
+    assert sent(response) == sent(requests.get(target.url("/echo"), {"q": 1}, timeout=5))
 
 
 def test_cookies_stay_in_the_session_and_nowhere_else(bbre: BBREClient, opened: SessionInfo, target: Any):
@@ -486,6 +573,8 @@ def test_basic_credentials(bbre: BBREClient, opened: SessionInfo, target: Any, c
 @pytest.mark.parametrize(
     ("options", "kind"),
     [
+        ({"cookies": "a=b"}, errors.UnsupportedOptionError),
+        ({"proxies": "foo"}, errors.UnsupportedOptionError),
         ({"url": "no url"}, errors.InvalidURLError),
         ({"url": "ftp://t/"}, errors.InvalidURLError),
         ({"files": {"a": b"x"}}, errors.UnsupportedOptionError),
@@ -504,8 +593,9 @@ def test_bad_requests_are_refused_before_anything_is_sent(
     options: dict[str, Any],
     kind: type[errors.BBREError],
 ):
-    """The session is as it was."""
-    with pytest.raises(kind):
+    """By a message that names what is refused. The session is as it was."""
+    ((name, value),) = options.items()
+    with pytest.raises(kind, match=value if name == "url" else name[:-1]):
         bbre.request(opened, "GET", **{"url": target.url("/echo"), **options})
     assert engine.calls("request") == 0
     assert [one.id for one in engine.sessions()] == [opened.id]

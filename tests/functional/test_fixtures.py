@@ -196,3 +196,23 @@ def test_plugin_loads_by_itself_and_can_be_turned_off(pytester, monkeypatch):
     off.assert_outcomes(errors=1)
     off.stdout.fnmatch_lines(["*fixture 'bbre_settings' not found*"])
     off.stdout.no_fnmatch_line("bbre: *")
+
+
+def test_a_client_of_one_s_own(pytester, run):
+    """BBREClient() in a test talks to the engine of the run, with the run's options."""
+    pytester.makepyfile(
+        """
+        from pytest_bbre import BBREClient
+
+        def test_client(bbre_engine, bbre_settings):
+            with BBREClient() as client:
+                assert client.settings == bbre_settings
+                info = client.create_session()
+                assert (info.sensibility, info.timeout) == ("high", 77)
+                assert [one.id for one in bbre_engine.sessions()] == [info.id]
+                client.close_session(info)
+            assert BBREClient(retries=1).settings == bbre_settings.override(retries=1)
+        """
+    )
+    result = run("--bbre-sensibility=high", "--bbre-timeout=77")
+    result.assert_outcomes(passed=1)

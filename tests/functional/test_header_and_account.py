@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+
+LIMIT = 60  # seconds for one script: far more than any needs
 
 
 @pytest.mark.parametrize(
@@ -119,3 +123,69 @@ def test_account_is_coloured_on_terminals(pytester, run, service, argument, colo
     pytester.makepyfile("def test_one(bbre_session): pass")
     told = run(argument).stdout.str()
     assert f"{colour}bbre: opened 1, closed 1, still active 0" in told
+
+
+@pytest.mark.parametrize("tracked", [0, 1])
+def test_a_session_that_nobody_closes_fails_the_run(pytester, run, tracked):
+    """A test that creates a session by bbre_client and leaves it on the run's own engine: the account is red and names
+    it, and the exit code is that of failed tests; whether or not other sessions were opened.
+    """
+    pytester.makepyfile(
+        f"""
+        def test_leaves(bbre_client, bbre_session_factory):
+            for _ in range({tracked}):
+                bbre_session_factory()
+            bbre_client.create_session()
+        """
+    )
+    result = run("--color=yes")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert f"\x1b[31mbbre: opened {tracked}, closed {tracked}, still active 1" in result.stdout.str()
+
+
+# Runs inside of what has sessions of its own.
+
+
+def test_an_inner_run_spares_the_outer_run_s_sessions(pytester, run):
+    """A test that runs pytest in its own process, as tests of plugins do, still has its session afterwards; the inner
+    run closes its own, and counts no others.
+    """
+    pytester.makepyfile(
+        """
+        from pytest_bbre import open_session
+
+        def test_outer(pytester, bbre_session, bbre_engine):
+            before = [bbre_session.id, open_session().id]
+            pytester.makepyfile("from pytest_bbre import open_session\\ndef test_inner(bbre_session): open_session()")
+            inner = pytester.runpytest_inprocess("-p", "bbre")
+            inner.assert_outcomes(passed=1)
+            inner.stdout.fnmatch_lines(["bbre: opened 2, closed 2, still active 0"])
+            assert sorted(one.id for one in bbre_engine.sessions()) == sorted(before)
+            assert bbre_session.is_active
+        """
+    )
+    result = run(plugins="pytester")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["bbre: opened 4, closed 4, still active 0"])
+
+
+def test_a_run_inside_a_script_spares_the_script_s_session(pytester, service):
+    """A script that holds a session and calls pytest.main still has it afterwards; the run has closed its own."""
+    pytester.makepyfile(
+        test_inner="from pytest_bbre import open_session\ndef test_inner(bbre_session): open_session()",
+        script="""
+        import pytest
+
+        from pytest_bbre import BBREClient, open_session
+
+        s = open_session()
+        code = pytest.main(["-p", "bbre", "-p", "no:cacheprovider", "test_inner.py"])
+        active = [one.id for one in BBREClient().list_sessions("active")]
+        print("exit code", int(code), "only mine is active", active == [s.id], s.is_active)
+        s.close()
+        """,
+    )
+    result = pytester.run(sys.executable, "script.py", timeout=LIMIT)
+    result.stdout.fnmatch_lines(["bbre: opened 2, closed 2, *", "exit code 0 only mine is active True True"])
+    assert [one.status for one in service.sessions()] == ["closed"] * 3

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import http.server
 import json
+import re
 import socket
 import sys
 import threading
@@ -314,3 +315,60 @@ def test_usage_errors(run, damage):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: bbre: api_key has *BBRE_API_KEY*"])
     assert KEY not in result.stdout.str() + result.stderr.str()
+
+
+def test_what_an_engine_tells(pytester, run):
+    """The engine's variables lead other clients to it, by a child's environment and by os.environ; a report with the
+    locals that hold them, and the engine's parts, shows neither its key nor its control token.
+    """
+    pytester.makepyfile(
+        """
+        import json
+        import os
+        import subprocess
+        import sys
+        from pathlib import Path
+
+        from pytest_bbre import BBREClient
+        from pytest_bbre.engine import EngineControl
+
+        COUNT = "from pytest_bbre import BBREClient; print(len(list(BBREClient().list_sessions('active'))))"
+
+        def test_subprocess(bbre_engine, bbre_session):
+            env = {**os.environ, **bbre_engine.environ()}
+            command = [sys.executable, "-c", COUNT]
+            child = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, timeout=30)
+            assert child.stdout.strip() == b"1"
+
+        def test_environment(bbre_engine, bbre_session, monkeypatch):
+            for name, value in bbre_engine.environ().items():
+                monkeypatch.setenv(name, value)
+            client = BBREClient(os.environ["BBRE_API_KEY"], os.environ["BBRE_BASE_URL"])
+            assert [one.id for one in client.list_sessions("active")] == [bbre_session.id]
+
+        def test_parts(bbre_engine, bbre_session):
+            again = EngineControl.from_parts(json.loads(json.dumps(bbre_engine.parts())))
+            assert [one.id for one in again.sessions()] == [bbre_session.id]
+
+        def test_shown(bbre_engine):
+            Path("secrets").write_text(json.dumps([bbre_engine.environ(), bbre_engine.parts()]))
+            env = bbre_engine.environ(); parts = bbre_engine.parts()
+            print(env, parts)
+            assert 0
+
+        def test_compared(bbre_engine):
+            env = bbre_engine.environ(); parts = bbre_engine.parts()
+            assert env == parts
+        """
+    )
+    result = run(*LOUD)
+    result.assert_outcomes(passed=3, failed=2)
+    env, parts = json.loads((pytester.path / "secrets").read_text())
+    files = [(pytester.path / name).read_text() for name in ("junit.xml", "log.txt")]
+    told = "".join([result.stdout.str(), result.stderr.str(), *files])
+    for shown in result.stdout.str(), files[0]:
+        assert re.search(r"\nenv += \{", shown), "locals were shown"
+        assert re.search(r"\nparts += \{", shown), "locals were shown"
+    for secret in env["BBRE_API_KEY"], parts["api_key"], parts["control_token"]:
+        assert len(secret) > 20
+        assert secret not in told

@@ -86,6 +86,28 @@ def test_bad_arguments_are_refused(options: dict[str, Any]):
         BBREClient(**{"api_key": KEY, **options})
 
 
+@pytest.mark.parametrize(
+    "layer", [{}, {"settings": Settings(api_key=KEY)}, {"api_key": KEY}], ids=["environment", "settings", "key"]
+)
+def test_an_unknown_option_is_named(layer: dict[str, Any]):
+    """With all that there are, in whatever way the client is made."""
+    with pytest.raises(errors.SettingsError, match=r"^foo: .*retries") as caught:
+        BBREClient(**layer, foo=1)
+    assert all(name in str(caught.value) for name in ("mode", "connect_timeout", "exit_timeout"))
+
+
+def test_an_empty_key_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
+    """It does not fall back to the environment's in silence."""
+    monkeypatch.setenv("BBRE_API_KEY", KEY)
+    with pytest.raises(errors.SettingsError, match=r"api_key is empty; .* Set BBRE_API_KEY"):
+        BBREClient("")
+
+
+def test_a_client_that_could_not_be_made_can_be_shown():
+    """A report with locals shows it, where the constructor failed."""
+    assert BBREClient.__new__(BBREClient).__repr__() == "<BBREClient>"
+
+
 def test_a_client_shows_its_address_and_no_key(client: BBREClient, service: Scripted):
     """repr is fit for a log."""
     assert service.base_url in repr(client)
@@ -128,6 +150,16 @@ def test_create_gives_what_was_told_over_what_was_asked(client: BBREClient, serv
         "active",
     )
     assert info.profile == {"a": 1}
+
+
+def test_create_takes_its_options_by_position(client: BBREClient, service: Scripted):
+    """Mode, sensibility, timeout, in the order of the vendor's examples."""
+    client.create_session("adaptive")
+    client.create_session("passive", "high", 60)
+    assert [(sent["mode"], sent["sensibility"], sent["timeout"]) for sent in (one.json for one in service.arrived)] == [
+        ("adaptive", "medium", 300),
+        ("passive", "high", 60),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -414,3 +446,21 @@ def test_many_threads_share_a_client(client: BBREClient, service: Scripted, on_t
     service.always("close", lambda arrived: fails("SESSION_NOT_FOUND"))
     outcomes = on_threads(lambda: [client.close_session(f"session_{number}").outcome for number in range(5)])
     assert outcomes == [[CloseOutcome.NOT_FOUND] * 5] * 8
+
+
+@pytest.mark.parametrize("one", [SESSION, SessionInfo(SESSION)], ids=["an id", "a record"])
+def test_a_single_session_is_closed_as_one(client: BBREClient, service: Scripted, one: Any):
+    """A single id is not a sequence of letters: one call, one result."""
+    assert client.close_sessions(one) == [CloseResult(SESSION, CloseOutcome.CLOSED)]
+    assert [arrived.json["sessionId"] for arrived in service.arrived] == [SESSION]
+
+
+@pytest.mark.parametrize(
+    ("status", "active"), [("active", True), ("expired", False), ("closed", False), ("paused", False), (None, False)]
+)
+def test_a_record_is_active_by_the_service_s_word(
+    client: BBREClient, service: Scripted, status: str | None, active: bool
+):
+    """Nothing but the status "active" is."""
+    service.always("status", reply({"success": True, "data": {"session": {"id": SESSION, "status": status}}}))
+    assert client.session_status(SESSION).is_active is active

@@ -572,3 +572,99 @@ def test_work_that_would_begin_after_the_sessions_end_is_refused(engine: Any, in
     with pytest.raises(TypeError, match="Put @with_session nearest to the function"):
         with_session(disguised)()
     assert engine.sessions() == []
+
+
+class Working:
+    """Instances of one kind each; the session is open while the work is done."""
+
+    class Coroutine:
+        async def __call__(self, session: BBRESession, first: int) -> tuple[str, int]:
+            await asyncio.sleep(0)
+            assert session.is_active
+            return session.id, first
+
+    class Generator:
+        def __call__(self, session: BBRESession, first: int) -> Generator[tuple[str, int], Any, None]:
+            yield session.id, first
+            assert session.is_active
+
+    class AsyncGenerator:
+        async def __call__(self, session: BBRESession, first: int) -> AsyncGenerator[tuple[str, int], Any]:
+            yield session.id, first
+            assert session.is_active
+
+
+def test_an_instance_with_an_async_call_is_a_coroutine_function(engine: Any):
+    """Its session lives until the work ends, not until the coroutine is made."""
+    decorated = with_session(Working.Coroutine())
+    assert inspect.iscoroutinefunction(decorated)
+    coro = decorated(7)
+    assert engine.calls("create") == 0
+    session_id, first = asyncio.run(coro)
+    assert (list(ids(engine)), first) == ([session_id], 7)
+    assert engine.sessions() == []
+
+
+def test_an_instance_with_a_generator_call_is_a_generator_function(engine: Any):
+    """Its session lives until the generator ends."""
+    decorated = with_session(Working.Generator())
+    assert inspect.isgeneratorfunction(decorated)
+    steps = decorated(7)
+    session_id, first = next(steps)
+    assert ([one.id for one in engine.sessions()], first) == ([session_id], 7)
+    assert list(steps) == []
+    assert engine.sessions() == []
+
+
+def test_an_instance_with_an_async_generator_call_is_an_async_generator_function(engine: Any):
+    """Its session lives until the generator ends."""
+    decorated = with_session(Working.AsyncGenerator())
+    assert inspect.isasyncgenfunction(decorated)
+
+    async def main() -> None:
+        async for session_id, first in decorated(7):
+            assert ([one.id for one in engine.sessions()], first) == ([session_id], 7)
+
+    asyncio.run(main())
+    assert (len(ids(engine)), engine.sessions()) == (1, [])
+
+
+async def late_coroutine(session: BBRESession) -> None:
+    raise AssertionError("the work must not begin")
+
+
+def late_generator(session: BBRESession) -> Generator[None, Any, None]:
+    raise AssertionError("the work must not begin")
+    yield
+
+
+async def late_async_generator(session: BBRESession) -> AsyncGenerator[None, Any]:
+    raise AssertionError("the work must not begin")
+    yield
+
+
+def hidden(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What another decorator makes of it: a plain function that returns what the function returns."""
+
+    def wrapper(session: BBRESession) -> Any:
+        return function(session)
+
+    return wrapper
+
+
+@pytest.mark.parametrize("function", [late_coroutine, late_generator, late_async_generator])
+def test_work_that_would_begin_after_the_session_s_end_is_refused(engine: Any, function: Callable[..., Any]):
+    """The message says where the decorator belongs; the session is closed."""
+    with pytest.raises(TypeError, match="Put @with_session nearest to the function"):
+        with_session(hidden(function))()
+    assert (len(ids(engine)), engine.sessions()) == (1, [])
+
+
+def test_a_session_of_the_caller_s_own_may_outlive_the_call(engine: Any):
+    """Where the caller passes a session, a coroutine is returned as it is: that session is open while it runs."""
+
+    async def work(session: BBRESession) -> str:
+        return session.id
+
+    with managed_session() as session:
+        assert asyncio.run(with_session(hidden(work))(session)) == session.id

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import threading
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
-from _scripted import KEY
+from _scripted import KEY, LIMIT
 
 from pytest_bbre import (
     BBREClient,
@@ -222,14 +224,130 @@ def test_no_key_and_no_address_names_both_ways_out(monkeypatch: pytest.MonkeyPat
 
 
 def test_blocks_can_be_nested(engine: Any):
-    """Each block has its own session; an object that was left can be entered again, for a fresh one."""
-    manager = managed_session()
-    with manager as outer, managed_session() as inner:
+    """Each block has its own session."""
+    with managed_session() as outer, managed_session() as inner:
         assert outer.id != inner.id
         assert {one.id for one in engine.sessions()} == {outer.id, inner.id}
-    with manager as again:
-        assert again.id not in (outer.id, inner.id)
     assert engine.sessions() == []
+
+
+@pytest.mark.parametrize("end", [None, ZeroDivisionError])
+def test_an_object_can_be_entered_again_after_its_exit(engine: Any, end: type[Exception] | None):
+    """For a fresh session, whatever ended the first block; by `with` and by `async with`."""
+    manager, seen = managed_session(sensibility="high"), []
+
+    async def main() -> None:
+        async with manager as session:
+            seen.append(session.id)
+
+    with contextlib.suppress(ZeroDivisionError), manager as session:
+        seen.append(session.id)
+        if end is not None:
+            raise end
+    asyncio.run(main())
+    with manager as session:
+        seen.append(session.id)
+        assert [(one.id, one.sensibility) for one in engine.sessions()] == [(session.id, "high")]
+    assert len(set(seen)) == 3
+    assert engine.sessions() == []
+
+
+def test_an_object_can_be_entered_again_after_a_create_that_failed(engine: Any):
+    """It is not in use then."""
+    manager = managed_session()
+    engine.faults.fail("create")
+    with pytest.raises(errors.ServiceError), manager:
+        pass
+    with manager as session:
+        assert [one.id for one in engine.sessions()] == [session.id]
+
+
+def enter(manager: managed_session) -> None:
+    with manager:
+        raise AssertionError("the block must not run")
+
+
+async def enter_async(manager: managed_session) -> None:
+    async with manager:
+        raise AssertionError("the block must not run")
+
+
+ENTER_AGAIN: dict[str, Callable[[managed_session], None]] = {
+    "by the same thread": enter,
+    "by another thread": lambda manager: ThreadPoolExecutor(1).submit(enter, manager).result(LIMIT),
+    "by async with": lambda manager: asyncio.run(enter_async(manager)),
+}
+
+
+@pytest.mark.parametrize("how", ENTER_AGAIN)
+def test_an_object_in_use_is_refused(engine: Any, how: str):
+    """It says to make a new one; nothing is opened, and the first one's session is untouched."""
+    manager = managed_session()
+    with manager as session:
+        with pytest.raises(errors.MisuseError, match="Make a new one"):
+            ENTER_AGAIN[how](manager)
+        assert session.is_active
+        assert [one.id for one in engine.sessions()] == [session.id]
+        assert tracked_sessions() == [session]
+    assert (engine.sessions(), engine.calls("create")) == ([], 1)
+    assert tracker.is_idle()
+
+
+def test_an_object_in_use_is_refused_to_another_task(engine: Any):
+    """Also while the first one's session is still being created."""
+    engine.faults.delay("create", 0.1, times=1)
+    manager = managed_session()
+
+    async def first(may_end: asyncio.Event) -> str:
+        async with manager as session:
+            await asyncio.wait_for(may_end.wait(), LIMIT)
+            assert [one.id for one in engine.sessions()] == [session.id]
+            return session.id
+
+    async def main() -> None:
+        may_end = asyncio.Event()
+        task = asyncio.create_task(first(may_end))
+        await asyncio.to_thread(engine.wait_for, "create")
+        for _ in range(2):
+            with pytest.raises(errors.MisuseError, match="Make a new one"):
+                await asyncio.create_task(enter_async(manager))
+        may_end.set()
+        await task
+
+    asyncio.run(main())
+    assert (engine.sessions(), engine.calls("create")) == ([], 1)
+
+
+def test_an_object_that_two_threads_enter_at_once_is_one_thread_s(engine: Any, monkeypatch: pytest.MonkeyPatch):
+    """One gets in and the other is told, also where the second comes while the first is on its way in."""
+    manager, intend = managed_session(), tracker.intend
+    outcomes: list[Any] = []
+
+    def work() -> None:
+        try:
+            with manager as session:
+                outcomes.append(session.id)
+                told.wait(LIMIT)
+        except errors.MisuseError as error:
+            outcomes.append(str(error))
+            told.set()
+
+    told = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+
+        def interrupted() -> BBRESession:
+            monkeypatch.setattr(tracker, "intend", intend)
+            seconds.append(pool.submit(work))
+            wait(seconds, 0.2)  # or it waits for this one: then it is told later
+            return intend()
+
+        seconds: list[Future[None]] = []
+        monkeypatch.setattr(tracker, "intend", interrupted)
+        pool.submit(work).result(LIMIT)
+        seconds[0].result(LIMIT)
+    assert len(outcomes) == 2
+    assert [one for one in outcomes if "Make a new one" in one], outcomes
+    assert (engine.sessions(), engine.calls("create")) == ([], 1)
 
 
 def test_an_eleventh_session_is_refused_with_the_way_out(engine: Any):

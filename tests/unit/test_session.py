@@ -156,6 +156,34 @@ def test_expiry_ends_activity_but_not_the_slot(client: BBREClient, service: Scri
     session.close()
 
 
+@pytest.mark.parametrize("code", ["SESSION_CLOSED", "SESSION_EXPIRED", "SESSION_NOT_FOUND"])
+@pytest.mark.parametrize("twin", ["sync", "async"])
+def test_a_session_that_the_service_refuses_is_not_active(
+    session: BBRESession, service: Scripted, twin: str, code: str
+):
+    """Its own word ends activity, not the slot: the session is tracked until its close, which succeeds."""
+    service.answer("request", fails(code))
+    assert session.is_active
+    with pytest.raises(errors.BY_CODE[code]):
+        session.get(TARGET) if twin == "sync" else asyncio.run(session.aget(TARGET))
+    assert (session.is_active, session.state) == (False, SessionState.OPEN)
+    assert tracker.sessions() == [session]
+    if code != "SESSION_EXPIRED":
+        service.answer("close", fails(code))
+    assert session.close().success
+    assert session.state is SessionState.CLOSED
+    assert tracker.is_idle()
+
+
+@pytest.mark.parametrize("code", ["SERVICE_ERROR", "RATE_LIMIT_EXCEEDED", "INVALID_API_KEY"])
+def test_other_refusals_say_nothing_of_the_session(session: BBRESession, service: Scripted, code: str):
+    """It stays active."""
+    service.answer("request", fails(code))
+    with pytest.raises(errors.BY_CODE[code]):
+        session.get(TARGET)
+    assert session.is_active
+
+
 # Closing.
 
 
@@ -264,6 +292,69 @@ def test_each_verb_has_an_async_twin(session: BBRESession, service: Scripted, ve
     first, second = (arrived.json for arrived in service.calls("request"))
     assert first == second
     assert isinstance(response, requests.Response)
+
+
+POSITIONAL: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("get", (TARGET, {"q": 1}), {"params": {"q": 1}}),
+    ("post", (TARGET, {"a": 1}), {"data": {"a": 1}}),
+    ("post", (TARGET, None, {"a": 1}), {"json": {"a": 1}}),
+    ("put", (TARGET, b"x"), {"data": b"x"}),
+    ("patch", (TARGET, b"x"), {"data": b"x"}),
+    ("request", ("GET", TARGET, {"q": 1}), {"params": {"q": 1}}),
+    ("request", ("POST", TARGET, {"q": 1}, b"x", {"X-One": "1"}), {"params": {"q": 1}, "data": b"x",
+                                                                 "headers": {"X-One": "1"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("verb", "positional", "named"), POSITIONAL, ids=lambda case: str(case)[:40])
+@pytest.mark.parametrize("twin", ["", "a"], ids=["sync", "async"])
+def test_arguments_can_stand_where_requests_has_them(
+    session: BBRESession, service: Scripted, twin: str, verb: str, positional: tuple[Any, ...], named: dict[str, Any]
+):
+    """The same request as with names, from a verb and from its async twin."""
+    place = positional[: 2 if verb == "request" else 1]
+    getattr(session, verb)(*place, **named)
+    again = getattr(session, twin + verb)(*positional)
+    if twin:
+        again = asyncio.run(again)
+    assert isinstance(again, requests.Response)
+    first, second = (arrived.json for arrived in service.calls("request"))
+    assert first == second
+
+
+def test_a_client_s_arguments_can_stand_where_requests_has_them(client: BBREClient, service: Scripted):
+    """After the session's id."""
+    client.request(SESSION, "GET", TARGET, {"q": 1})
+    client.request(SESSION, "GET", TARGET, params={"q": 1})
+    first, second = (arrived.json for arrived in service.calls("request"))
+    assert first == second
+    assert first["url"] == f"{TARGET}?q=1"
+
+
+@pytest.mark.parametrize(
+    ("verb", "positional", "named", "told"),
+    [
+        ("get", (TARGET, {"q": 1}), {"params": {}}, "params"),
+        ("post", (TARGET, b"x"), {"data": b"x"}, "data"),
+        ("post", (TARGET, None, {}), {"json": {}}, "json"),
+        ("put", (TARGET, b"x"), {"data": b"x"}, "data"),
+        ("patch", (TARGET, b"x"), {"data": b"x"}, "data"),
+        ("request", ("GET", TARGET, {"q": 1}), {"params": {}}, "params"),
+        ("request", ("GET", TARGET, *[None] * 15), {}, "at most"),
+    ],
+)
+@pytest.mark.parametrize("twin", ["", "a"], ids=["sync", "async"])
+def test_an_argument_that_is_given_twice_is_refused(
+    session: BBRESession, service: Scripted, twin: str, verb: str, positional: Any, named: dict[str, Any], told: str
+):
+    """As Python refuses it, and as requests does; so are more than there are. Nothing is sent."""
+
+    async def work() -> None:
+        await getattr(session, twin + verb)(*positional, **named)
+
+    with pytest.raises(TypeError, match=told):
+        asyncio.run(work()) if twin else getattr(session, verb)(*positional, **named)
+    assert service.calls("request") == []
 
 
 def test_a_session_knows_all_the_verbs_of_requests():

@@ -231,6 +231,14 @@ def test_https_where_plain_http_is_spoken(service: Scripted):
     assert str(service.port) in str(caught.value)
 
 
+def test_a_port_that_speaks_no_tls_is_not_a_matter_of_certificates(service: Scripted):
+    """https:// in place of http://, the commonest slip: the message does not speak of certificates."""
+    with pytest.raises(errors.TLSError, match="does not speak TLS") as caught:
+        post(service.base_url.replace("http:", "https:"))
+    assert "certificate" not in caught.value.message.lower()
+    assert service.arrived == []
+
+
 @pytest.fixture
 def private(certificate: Any):
     """A service with a certificate of an authority that nobody knows."""

@@ -211,6 +211,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_it(in_process: bool) -> Non
         ({"max_sessions": 0}, "max_sessions is 0"),
         ({"max_sessions": True}, "max_sessions is True"),
         ({"latency": {"open": 1}}, "latency names 'open'"),
+        ({"latency": 0.1}, "latency is 0.1"),
         ({"faults": ["close"]}, "A fault is 'close'"),
         ({"modes": ["real"]}, "this engine has: passive, adaptive"),
         ({"modes": []}, "modes are"),
