@@ -100,7 +100,8 @@ def _as_requests_does(method: str, url: str, shape: dict[str, Any]) -> requests.
     except (requests.RequestException, UnicodeEncodeError) as error:  # a header with a line break, NaN as JSON
         raise UnsupportedOptionError(f"requests can't send this: {error}") from error
     parts = urlsplit(prepared.url or "")
-    if parts.scheme not in ("http", "https") or any(letter.isspace() for letter in parts.netloc):
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in ("http", "https") or "%20" in host or any(letter.isspace() for letter in host):
         raise InvalidURLError(f"{url!r} is not an http or https URL.")
     return prepared
 

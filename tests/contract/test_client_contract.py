@@ -516,7 +516,8 @@ def test_positional_arguments_mean_what_they_mean_to_requests(
         response = getattr(session, twin + verb)(*place, *positional)
         if twin:
             response = asyncio.run(response)
-        assert sent(response) == sent(getattr(own, verb)(*place, *positional))
+        by = requests if verb == "get" else own  # whose get took no second argument until lately
+        assert sent(response) == sent(getattr(by, verb)(*place, *positional))
 
 
 def test_positional_arguments_of_a_client(bbre: BBREClient, opened: SessionInfo, target: Any):
