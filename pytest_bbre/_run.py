@@ -139,7 +139,12 @@ class Run:
         """Whether the run's own engine has sessions that nobody closed: those that no tracker knew."""
         if self._is_worker or self._engine is None:
             return False
-        return len(self._engine.sessions("active")) > 0
+        from .errors import EngineError
+
+        try:
+            return len(self._engine.sessions("active")) > 0
+        except EngineError:  # it is gone, and took its sessions with it; the account says that it can't be asked
+            return False
 
     # Its end.
 

@@ -60,3 +60,12 @@ def test_what_an_engine_tells_hides_its_secrets(pytester, run):
     assert "BBRE_API_KEY" in told
     for secret in (pytester.path / "secrets").read_text().split():
         assert secret not in told
+
+
+def test_a_run_whose_engine_is_gone_still_ends_in_good_order(pytester, run):
+    """An engine that a test stopped can't be asked at the end: no internal error, and the outcome is the tests' own."""
+    pytester.makepyfile("def test_stops(bbre_engine): bbre_engine.stop()")
+    result = run("--bbre-engine=embedded")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
