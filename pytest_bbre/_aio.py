@@ -66,6 +66,19 @@ async def outcome_despite_cancelling(future: Future[T]) -> T:
     return waiting.result()
 
 
+def actor() -> str:
+    """Names what runs here: the task of asyncio or trio, or the thread."""
+    trio = _trio()
+    if trio is not None:
+        return f"task {id(trio.lowlevel.current_task())}"
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task() if asyncio else None
+    except RuntimeError:  # no loop runs on this thread
+        task = None
+    return f"thread {threading.get_ident()}" if task is None else f"task {id(task)}"
+
+
 def _trio() -> Any:
     """The trio module if this task runs under trio. It is never imported here: who runs under it has done so."""
     trio = sys.modules.get("trio")

@@ -40,6 +40,19 @@ def new_key() -> Secret:
     return Secret("bbre_local_" + new_token())
 
 
+_owners: dict[str, int] = {}  # by the address of an engine: the process that it ends with
+
+
+def ends_with_this_process(base_url: str) -> None:
+    """Notes that the engine at this address ends with this process."""
+    _owners[base_url] = os.getpid()
+
+
+def ends_with_us(base_url: str) -> bool:
+    """Whether the engine at this address, and each session with it, ends when this very process does."""
+    return _owners.get(base_url) == os.getpid()
+
+
 class EngineChild:
     """A running engine in a child process; made by `start_engine_child`.
 
@@ -63,6 +76,7 @@ class EngineChild:
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._let_go = _holding(self, held)
+        ends_with_this_process(self.base_url)
 
     def __repr__(self) -> str:
         return f"<EngineChild {self.pid} at {self.base_url}>"

@@ -12,7 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from ._settings import Settings
 
-_SETTINGS = ("mode", "sensibility", "timeout", "base_url")
+_SETTINGS = ("mode", "sensibility", "timeout", "base_url", "max_sessions", "slot_timeout", "guard")
+_NUMBERS = {"timeout": "a number of seconds", "slot_timeout": "a number of seconds", "max_sessions": "a whole number"}
 _ENGINES = ("auto", "embedded", "service")
 
 
@@ -46,7 +47,8 @@ class Choices:
         """The settings as given by command line, environment and ini file, and whether the embedded engine is meant:
         asked for, or there is no key for anything else. Nothing is started.
         """
-        from ._settings import EMBEDDED, Settings
+        from ._facts import EMBEDDED
+        from ._settings import Settings
 
         given = {name: self._option(name) for name in _SETTINGS}
         settings = Settings.resolve(given, ini={name: self._ini(name) for name in _SETTINGS})
@@ -78,7 +80,8 @@ class Choices:
             raise
 
     def _check_values(self) -> None:
-        from ._settings import EMBEDDED, Settings
+        from ._facts import EMBEDDED
+        from ._settings import Settings
         from .errors import SettingsError
 
         for name in _SETTINGS:
@@ -98,10 +101,11 @@ class Choices:
         """One line: which engine, where, which mode, how many slots."""
         from ._facts import DEFAULT_MODE, MAX_SESSIONS
 
+        slots, guard = MAX_SESSIONS, ""
         if self._is_default():
             mode, where = DEFAULT_MODE, "embedded engine, started on first use"
         else:
-            from ._settings import EMBEDDED
+            from ._facts import EMBEDDED
 
             settings, embedded = self.resolved()
             mode = settings.mode
@@ -111,7 +115,9 @@ class Choices:
                 where += f" ({place} is not used: there is no BBRE_API_KEY)"
             if embedded and mode == "adaptive":
                 mode += " (no browser yet: plain HTTP, no scripts)"
-        return f"bbre: {where}, mode {mode}, {MAX_SESSIONS} slots"
+            slots = settings.max_sessions
+            guard = "" if settings.guard else ", no guardian"
+        return f"bbre: {where}, mode {mode}, {slots} slots{guard}"
 
     def _option(self, name: str) -> Any:
         return self._config.getoption(f"bbre_{name}", default=None)
@@ -122,6 +128,6 @@ class Choices:
         except (ValueError, pytest.UsageError) as error:  # not of the type that it was declared with
             from .errors import SettingsError
 
-            allowed = "; allowed is a number of seconds" if name == "timeout" else ""
+            allowed = f"; allowed is {_NUMBERS[name]}" if name in _NUMBERS else ""
             raise SettingsError(f"bbre_{name} in the ini file: {error}{allowed}.") from None
         return None if value == "" else value

@@ -15,12 +15,13 @@ import requests
 from . import _wire
 from ._closing import CloseOutcome, CloseResult
 from ._embedded import address
+from ._facts import EMBEDDED
 from ._host import host
 from ._prepare import by_name, prepare
 from ._response import build
 from ._retries import repeat
 from ._secret import Secret
-from ._settings import EMBEDDED, Settings
+from ._settings import Settings
 from ._transport import Transport
 from ._wire import SessionInfo
 from ._workers import run_all

@@ -30,6 +30,7 @@ DEFAULT_TIMEOUT = 300.0  # seconds a session lives: the vendor's examples
 MAX_TIMEOUT = 86_400.0  # seconds: a day, to catch milliseconds given for seconds
 DEFAULT_REQUEST_TIMEOUT = 30.0  # seconds for a target to answer
 DEFAULT_MAX_REDIRECTS = 30  # as requests
+EMBEDDED = "embedded"  # as base_url: start the embedded engine as a child process
 PAGE_SIZE = 100  # records a page when listing
 MAX_BODY = 32 * 1024 * 1024  # bytes: a target's body, either way
 

@@ -18,10 +18,12 @@ class Host:
     Attributes:
         settings: gives the settings for sessions that name none; None where there is no host.
         stops: whether it answers SIGTERM and its like itself, and ends in good order.
+        tell: shows a line to the person who runs the program; None for stderr.
     """
 
     settings: Callable[[], Settings] | None = None
     stops = False
+    tell: Callable[[str], None] | None = None
 
 
 host = Host()

@@ -1,4 +1,4 @@
-"""Knows every setting: its name, its environment variable, its default, what is allowed, and which layer wins.
+"""Knows every setting: its name, its environment variable, its default, and which layer wins.
 Must not know pytest, the network, or what a setting is used for.
 
 Argument over (pytest's command line over) environment over (pytest's ini over) default.
@@ -7,17 +7,15 @@ Argument over (pytest's command line over) environment over (pytest's ini over) 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any
 
 from . import _facts
+from ._checks import CHECKS
 from ._facts import variable
 from ._secret import Secret
 from .errors import SettingsError
-
-EMBEDDED: Final = "embedded"  # as base_url: start the embedded engine as a child process
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,6 +36,15 @@ class Settings:
         retry_max: greatest delay, in seconds (BBRE_RETRY_MAX). Default 5.
         retry_total: seconds after which nothing is repeated any more (BBRE_RETRY_TOTAL).
         exit_timeout: seconds for closing everything when the process ends (BBRE_EXIT_TIMEOUT).
+        guard: whether a guardian process closes what this one leaves behind (BBRE_GUARD: 1 or 0).
+        max_sessions: slots of the account, shared by all processes here (BBRE_MAX_SESSIONS). Default 10: the vendor's.
+        slot_timeout: seconds to wait for a slot (BBRE_SLOT_TIMEOUT); 0 fails at once, None ("none") waits for ever.
+        account_scope: "exclusive" says that whoever uses the account does so from this machine, by this package;
+            "shared", the default, that others may (BBRE_ACCOUNT_SCOPE).
+        state_dir: folder of the ledger (BBRE_STATE_DIR); None for the platform's place for such files.
+        evictable: whether a session may be closed for somebody else while it is idle (BBRE_EVICTABLE: 1 or 0).
+        evict: "idle" closes the longest idle of such sessions when there is no slot (BBRE_EVICT); None waits.
+        evict_after: seconds a session must have been idle for that (BBRE_EVICT_AFTER).
     """
 
     api_key: str | None = None
@@ -53,10 +60,18 @@ class Settings:
     retry_max: float = 5.0
     retry_total: float = 30.0
     exit_timeout: float = 10.0
+    guard: bool = True
+    max_sessions: int = _facts.MAX_SESSIONS
+    slot_timeout: float | None = 120.0
+    account_scope: str = "shared"
+    state_dir: str | None = None
+    evictable: bool = False
+    evict: str | None = None
+    evict_after: float = 60.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            check = _CHECKS[item.name]
+            check = CHECKS[item.name]
             object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
         if self.retry_max < self.retry_min:
             raise SettingsError(
@@ -122,99 +137,3 @@ def _strongest(
     if isinstance(given.get("api_key"), str):
         given["api_key"] = Secret(given["api_key"])
     return given
-
-
-def _refuse(name: str, value: object, allowed: str) -> SettingsError:
-    return SettingsError(f"{name} is {value!r}; allowed is {allowed}. Set it by argument or {variable(name)}.")
-
-
-def _api_key(name: str, value: object) -> Secret | None:
-    """Refuses what the vendor's advice names: stray spaces and line breaks. The message never shows the key."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value:
-        found = "empty" if value == "" else f"a {type(value).__name__}"
-        raise SettingsError(f"api_key is {found}; allowed is the text of a key. Set {variable(name)}.")
-    if value != value.strip() or not value.isprintable() or " " in value or not value.isascii():
-        raise SettingsError(
-            "api_key has spaces, line breaks or other characters that no key has, often from copying it out of a "
-            f"file or a page. Remove them from {variable(name)}."
-        )
-    return Secret(value)
-
-
-def _base_url(name: str, value: object) -> str:
-    """An http(s) address without a trailing slash, or the word embedded."""
-    allowed = f"an address such as {_facts.DEFAULT_BASE_URL}, or the word {EMBEDDED!r}"
-    if not isinstance(value, str):
-        raise _refuse(name, value, allowed)
-    value = value.strip()
-    if value == EMBEDDED:
-        return value
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    else:
-        if parts.username or parts.password:  # not shown: it is a secret
-            raise SettingsError(f"base_url carries a user name or password; allowed is {allowed}.")
-        valid = valid and not parts.query and not parts.fragment and not any(c.isspace() for c in value)
-    if not valid:
-        raise _refuse(name, value, allowed)
-    return value.rstrip("/")
-
-
-def _one_of(*allowed: str) -> Callable[[str, object], str]:
-    def check(name: str, value: object) -> str:
-        if isinstance(value, str) and value in allowed:
-            return value
-        raise _refuse(name, value, " or ".join(map(repr, allowed)))
-
-    return check
-
-
-def _seconds(most: float, *, zero: bool = False) -> Callable[[str, object], float]:
-    def check(name: str, value: object) -> float:
-        allowed = f"a number of seconds, {'0 or more' if zero else 'more than 0'} and at most {most:g}"
-        try:
-            number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
-        except (ValueError, OverflowError):
-            number = None
-        # "not (... <= most)" also refuses NaN.
-        if number is None or not (0 <= number <= most) or (number == 0 and not zero):
-            raise _refuse(name, value, allowed)
-        return number
-
-    return check
-
-
-def _count(most: int) -> Callable[[str, object], int]:
-    def check(name: str, value: object) -> int:
-        try:
-            number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-        except ValueError:
-            number = None
-        if number is None or not 0 <= number <= most:
-            raise _refuse(name, value, f"a whole number from 0 to {most}")
-        return number
-
-    return check
-
-
-_HOUR = 3600.0
-_CHECKS: Mapping[str, Callable[[str, object], Any]] = {
-    "api_key": _api_key,
-    "base_url": _base_url,
-    "mode": _one_of(*_facts.MODES),
-    "sensibility": _one_of(*_facts.SENSIBILITIES),
-    "timeout": _seconds(_facts.MAX_TIMEOUT),
-    "connect_timeout": _seconds(_HOUR),
-    "read_timeout": _seconds(_HOUR),
-    "request_timeout": _seconds(_HOUR),
-    "retries": _count(20),
-    "retry_min": _seconds(_HOUR, zero=True),
-    "retry_max": _seconds(_HOUR, zero=True),
-    "retry_total": _seconds(_HOUR, zero=True),
-    "exit_timeout": _seconds(_HOUR, zero=True),
-}

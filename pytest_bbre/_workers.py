@@ -14,14 +14,21 @@ from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+__tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
+
 T = TypeVar("T")
 _MOST: Final = 32  # threads: three times an account's ten sessions, so that no account's exit has to queue
 
 
 class Workers:
-    """Daemon threads that wait for calls. `reserve` adds threads; they stay until `dismiss` or the process's end."""
+    """Daemon threads that wait for calls. `reserve` adds threads; they stay until `dismiss` or the process's end.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many threads there may be.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
@@ -29,7 +36,7 @@ class Workers:
     def reserve(self, count: int) -> None:
         """Sees to it that `count` calls can run at once, as far as threads can still be started."""
         with self._lock:
-            while self._threads < min(count, _MOST):
+            while self._threads < min(count, self._most):
                 try:
                     threading.Thread(target=self._work, name="bbre-worker", daemon=True).start()
                 except RuntimeError:  # the interpreter is ending: those that run must do

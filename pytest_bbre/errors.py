@@ -9,6 +9,9 @@ BBREError                            also the class of a code that we have never
 │   └── AccountInactiveError         403 ACCOUNT_INACTIVE
 ├── SessionError
 │   ├── SessionLimitReachedError     429 SESSION_LIMIT_REACHED
+│   │   └── SlotTimeoutError         none of the account's slots came free in time
+│   │       └── SlotCircleError      all that hold one wait for another
+│   ├── SessionEvictedError          closed for somebody else, as it was idle and evictable
 │   ├── SessionClosedError           400 SESSION_CLOSED
 │   ├── SessionExpiredError          400 SESSION_EXPIRED (chosen)
 │   ├── SessionNotFoundError         404 SESSION_NOT_FOUND
@@ -32,6 +35,9 @@ BBREError                            also the class of a code that we have never
 ├── EngineError                      the embedded engine
 │   ├── EngineExtraMissingError      aiohttp is not installed
 │   └── EngineStartError             it did not come up
+├── GuardError                       what outlives a process
+│   ├── LedgerError                  the ledger can't be read or written
+│   └── GuardianError                the guardian did not come up
 ├── SettingsError (ValueError)       a setting was refused before anything was sent
 └── MisuseError (RuntimeError)       the program, not the service, is at fault
     ├── UseAfterCloseError           a request on a session that is closed
@@ -156,6 +162,30 @@ class SessionLimitReachedError(SessionError):
         if self.held is None:
             return freeing
         return f"This process holds {self.held} of the account's active sessions. {freeing}"
+
+
+class SlotTimeoutError(SessionLimitReachedError):
+    """No slot of the account came free within `slot_timeout`. The message lists who holds them.
+
+    Attributes:
+        holders: one line for each slot: the session, who holds it, since when, and where it was opened.
+    """
+
+    holders: tuple[str, ...] = ()
+
+    def advice(self) -> str:
+        """The message says it already."""
+        return self.remedy
+
+
+class SlotCircleError(SlotTimeoutError):
+    """Everybody who holds a slot waits for another one, so that none will ever come free."""
+
+
+class SessionEvictedError(SessionError):
+    """The session was closed for somebody else: it was opened as evictable, and idle."""
+
+    remedy = "Open a new session; one that must not be taken away is opened without evictable=True."
 
 
 class SessionClosedError(SessionError):
@@ -287,6 +317,22 @@ class EngineExtraMissingError(EngineError):
 
 class EngineStartError(EngineError):
     """The embedded engine did not come up."""
+
+
+class GuardError(BBREError):
+    """The part that outlives a process failed. Sessions are closed by their own process all the same."""
+
+
+class LedgerError(GuardError):
+    """The ledger can't be read or written."""
+
+    remedy = "Set BBRE_STATE_DIR to a folder of this machine that only you can write to."
+
+
+class GuardianError(GuardError):
+    """The guardian did not come up."""
+
+    remedy = "See its log with `bbre doctor`; BBRE_GUARD=0 does without it."
 
 
 class SettingsError(BBREError, ValueError):

@@ -5,7 +5,7 @@ Must not know the requests that travel through a session.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ from .fields import number, pick, read_time, text, whole, write_time
 class SessionInfo:
     """What the service says about one session. Times are aware UTC datetimes, `timeout` is in seconds.
 
-    Only `id` is stated for every answer; the rest is None or empty where the service left it out.
+    Only `id` is stated for every answer; the rest is None or empty where the service left it out. `engine` is the
+    instance of the embedded engine that created it; None from the service, and in every other answer.
     """
 
     id: str
@@ -32,6 +33,7 @@ class SessionInfo:
     profile: Mapping[str, Any] = field(default_factory=dict)
     request_count: int | None = None
     total_charged: float | None = None
+    engine: str | None = None
 
     @property
     def is_active(self) -> bool:
@@ -85,7 +87,9 @@ def read_session(answer: Any) -> SessionInfo:
     """The session in an answer to create, status or close: ``session`` at the top, under ``data``, or bare."""
     body = payload(answer)
     session = body.get("session")
-    return SessionInfo.from_json(session if isinstance(session, dict) else body)
+    info = SessionInfo.from_json(session if isinstance(session, dict) else body)
+    engine = body.get("engine")
+    return replace(info, engine=text(engine.get("instance"))) if isinstance(engine, dict) else info
 
 
 class Page(NamedTuple):

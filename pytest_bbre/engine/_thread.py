@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
+from .._child import ends_with_this_process
 from ..errors import EngineExtraMissingError, EngineStartError
 from .options import Options
 
@@ -36,6 +37,7 @@ class EngineThread:
         self._thread.start()
         try:
             self.base_url, self.instance = self._ready.result(start_timeout)
+            ends_with_this_process(self.base_url)
         except FutureTimeoutError:
             self.stop()
             raise EngineStartError(f"The embedded engine gave no sign of life in {start_timeout:g} s.") from None

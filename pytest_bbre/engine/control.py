@@ -93,6 +93,11 @@ class EngineControl:
         return str(self._parts["instance"])
 
     @property
+    def max_sessions(self) -> int:
+        """How many sessions of one account may be active."""
+        return int(self.call("info")["max_sessions"])
+
+    @property
     def faults(self) -> Faults:
         """Faults to make: ``engine.faults.fail("close", times=2)``."""
         return Faults(self)
@@ -103,6 +108,7 @@ class EngineControl:
             "BBRE_BASE_URL": self.base_url,
             "BBRE_API_KEY": self.api_key,
             "BBRE_ACCOUNT_SCOPE": "exclusive",  # nobody else opens sessions on an account that this engine made
+            "BBRE_MAX_SESSIONS": str(self.max_sessions),
         }
 
     def sessions(self, status: str | None = "active") -> list[_wire.SessionInfo]:

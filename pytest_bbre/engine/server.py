@@ -86,6 +86,11 @@ class Engine(EngineControl):
             raise EngineError(_NOT_RUNNING)
         return self._runner.pid
 
+    @property
+    def max_sessions(self) -> int:
+        """How many sessions of one account may be active."""
+        return self._options.max_sessions
+
     def start(self) -> Engine:
         """Starts the engine and waits until it answers; does nothing if it runs.
 

@@ -27,6 +27,14 @@ LAYERED = {
     "retry_max": (6.0, 7.0, 8.0),
     "retry_total": (1.0, 2.0, 3.0),
     "exit_timeout": (1.0, 2.0, 3.0),
+    "guard": (False, True, False),
+    "max_sessions": (1, 2, 3),
+    "slot_timeout": (1.0, 2.0, 3.0),
+    "account_scope": ("exclusive", "shared", "exclusive"),
+    "state_dir": ("/ini", "/env", "/arg"),
+    "evictable": (True, False, True),
+    "evict": ("idle", "idle", "idle"),
+    "evict_after": (1.0, 2.0, 3.0),
 }
 
 
