@@ -51,6 +51,9 @@ def with_session(
     mode: str | None = ...,
     sensibility: str | None = ...,
     timeout: float | None = ...,
+    slot_timeout: float | None = ...,
+    evictable: bool | None = ...,
+    evict: str | None = ...,
     settings: Settings | None = ...,
     client: BBREClient | None = ...,
 ) -> _Decorator: ...

@@ -31,7 +31,8 @@ def address(settings: Settings) -> Settings:
         if not _running:
             _running.append(start_engine_child())
         child = _running[0]
-    return settings.override(base_url=child.base_url, api_key=child.api_key)
+    # Nobody else knows the key, so nobody else opens sessions there.
+    return settings.override(base_url=child.base_url, api_key=child.api_key, account_scope="exclusive")
 
 
 def after_fork() -> None:

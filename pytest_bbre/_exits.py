@@ -210,6 +210,7 @@ def close_everything(why: str) -> list[CloseResult]:
 
 def _at_exit() -> None:
     close_everything("the process is ending")  # with nothing to close, too: daemon threads may ask for sessions yet
+    tracker.leave()
     for route in list(_routes.values()):
         if route.earlier is signal.SIG_DFL:
             route.send_on()

@@ -10,13 +10,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _exits
-from ._aio import outcome
+from ._aio import actor, outcome
 from ._closing import CloseResult
 from ._host import host
 from ._session import BBRESession
 from ._settings import Settings
 from ._tracker import tracker
+from ._where import opened_at
 from .errors import MisuseError
+from .guard.keeper import Asking
 
 if TYPE_CHECKING:
     from ._client import BBREClient
@@ -35,13 +37,16 @@ class managed_session:
         mode: "passive" or "adaptive".
         sensibility: "low", "medium" or "high".
         timeout: seconds until the service ends the session by itself.
+        slot_timeout: seconds to wait for one of the account's slots; 0 fails at once, math.inf waits for ever.
+        evictable: whether the session may be closed for somebody else while it is idle.
+        evict: "idle" closes the longest idle session of those, where there is no slot.
         settings: everything at once, in place of the environment.
         client: an existing client to use, with its settings.
 
     Raises:
         SettingsError: a value is not allowed.
         MisuseError: it is in use already: make a new one for each block, thread and task.
-        SessionLimitReachedError: the account has all its sessions in use.
+        SlotTimeoutError: no slot came free in time; it is a SessionLimitReachedError.
         BBREError: anything else that kept the session from being created, by its class.
     """
 
@@ -51,10 +56,15 @@ class managed_session:
         mode: str | None = None,
         sensibility: str | None = None,
         timeout: float | None = None,
+        slot_timeout: float | None = None,
+        evictable: bool | None = None,
+        evict: str | None = None,
         settings: Settings | None = None,
         client: BBREClient | None = None,
     ) -> None:
         self._options = {"mode": mode, "sensibility": sensibility, "timeout": timeout}
+        self._guarding = {"slot_timeout": slot_timeout, "evictable": evictable, "evict": evict}
+        self._scoped = True
         self._settings = settings
         self._client = client
         self._session: BBRESession | None = None
@@ -111,10 +121,11 @@ class managed_session:
         """Settings are settled on the caller's thread, so that a bad one is told before anything begins."""
         given = self._client
         settings = given.settings if given is not None else self._settings or (host.settings or Settings.resolve)()
-        settings.override(**self._options)
+        settings.override(**self._options, **self._guarding)
         _exits.arm()
         client = partial(tracker.client, settings) if given is None else lambda: given
-        tracker.start(session, client, self._options, settings.exit_timeout)
+        asking = Asking(actor(), opened_at(), self._scoped)
+        tracker.start(session, client, self._options, settings.exit_timeout, asking, self._guarding)
 
 
 def open_session(**options: Any) -> BBRESession:
@@ -128,7 +139,9 @@ def open_session(**options: Any) -> BBRESession:
         BBREError: as `managed_session` does.
     """
     _exits.refuse_if_nobody_closes()
-    return managed_session(**options).__enter__()
+    opening = managed_session(**options)
+    opening._scoped = False  # whoever has the handle may close it
+    return opening.__enter__()
 
 
 def tracked_sessions() -> list[BBRESession]:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,7 +43,7 @@ class Run:
         self._before = _counts()  # of who uses this process beside the run: a script, or an outer run
         tracker = _tracker()
         self._not_ours = frozenset(tracker.held()) if tracker else frozenset()
-        self._host_before = (host.settings, host.stops)
+        self._host_before = (host.settings, host.stops, host.tell)
         self._is_worker = "bbre" in getattr(config, "workerinput", {})
         self._earlier: dict[int, Any] = {}
         self._session: pytest.Session | None = None
@@ -50,6 +51,7 @@ class Run:
         self._sent_on = False  # whether an earlier handler waits for the signal
         self.failed: list[str] = []  # what could not be closed, here or by a worker, and what to do about it
         host.settings = self.settings
+        host.tell = self._tell
 
     # Where sessions go.
 
@@ -60,7 +62,8 @@ class Run:
                 found, embedded = self.choices.resolved()
                 if embedded:
                     engine = self._engine_now()
-                    found = found.override(base_url=engine.base_url, api_key=engine.api_key)
+                    own = {"base_url": engine.base_url, "api_key": engine.api_key}
+                    found = found.override(**own, account_scope="exclusive")
                 self._settings = found
             return self._settings
 
@@ -78,8 +81,14 @@ class Run:
             else:
                 from .engine import Engine
 
-                self._engine = Engine().start()
+                self._engine = Engine(max_sessions=self.choices.resolved()[0].max_sessions).start()
         return self._engine
+
+    def _tell(self, line: str) -> None:
+        """Shows a line in the terminal, past pytest's capturing; a worker's goes through its controller's stderr."""
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext(), suppress(OSError, ValueError):
+            print(f"\n{line}", file=sys.stderr, flush=True)
 
     # pytest-xdist.
 
@@ -199,7 +208,7 @@ class Run:
     def stop(self) -> None:
         """Gives everything back that this run took: signals, the host's word, the engine."""
         self.give_back_signals()
-        host.settings, host.stops = self._host_before
+        host.settings, host.stops, host.tell = self._host_before
         if self._door is not None:
             self._door.close()
         stop = getattr(self._engine, "stop", None)  # a worker's engine is the controller's to stop

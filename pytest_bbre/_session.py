@@ -24,6 +24,7 @@ from .errors import (
     BBREError,
     MisuseError,
     SessionClosedError,
+    SessionEvictedError,
     SessionExpiredError,
     SessionNotFoundError,
     UseAfterCloseError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import requests
 
     from ._client import BBREClient
+    from .guard.hold import Hold
 
 __tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
 
@@ -66,6 +68,7 @@ class BBRESession(Verbs):
         self._state = SessionState.OPENING
         self._pid = os.getpid()
         self._client: BBREClient | None = None
+        self._hold: Hold | None = None  # its lease; None where there is no ledger
         self._info: SessionInfo | None = None
         self._ends = float("inf")
         self._closing: Future[CloseResult] | None = None
@@ -147,11 +150,12 @@ class BBRESession(Verbs):
 
     # What the tracker tells it.
 
-    def _opened(self, client: BBREClient, info: SessionInfo, asked_at: float) -> None:
+    def _opened(self, client: BBREClient, info: SessionInfo, asked_at: float, hold: Hold | None = None) -> None:
         """Opening becomes open: the service gave an id. Expiry counts from before the asking: never too late."""
         with self._lock:
             self._client = client
             self._info = info
+            self._hold = hold
             if info.timeout is not None:
                 self._ends = asked_at + info.timeout
             self._state = SessionState.OPEN
@@ -206,14 +210,20 @@ class BBRESession(Verbs):
         closing.result()
 
     def _close_now(self, deadline: float | None = None) -> CloseResult:
+        if self._hold is not None:
+            self._hold.closing()
         try:
             result = self._connected.close_session(self.id, deadline=deadline)
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 self._closing = None  # the next attempt is a new one
+            if self._hold is not None:
+                self._hold.failed(str(error))
             raise
         with self._lock:
             self._state = SessionState.CLOSED
+        if self._hold is not None:
+            self._hold.closed()
         self._on_closed(self)
         return result
 
@@ -274,16 +284,31 @@ class BBRESession(Verbs):
             UseAfterCloseError: the session is not open.
             InvalidURLError, UnsupportedOptionError: before anything is sent.
             SessionExpiredError: the session's own timeout has passed.
+            SessionEvictedError: it was idle and evictable, and was closed for somebody else.
             TargetError: the session is well, the target did not answer.
             BBREError: anything else, by its class.
         """
         if self._state is not SessionState.OPEN:
             raise UseAfterCloseError(f"{method.upper()} {url}: the session is {self._state.value}.", session_id=self.id)
+        self._refuse_if_evicted()
         try:
             return self._connected.request(self.id, method, url, *positional, **options)
         except (SessionClosedError, SessionExpiredError, SessionNotFoundError):
             self._ends = 0.0  # it is of no use any more; only its close says that it holds no slot
             raise
+        finally:
+            if self._hold is not None:
+                self._hold.end_use()
+
+    def _refuse_if_evicted(self) -> None:
+        evicted = self._hold.begin_use() if self._hold is not None else None
+        if evicted is not None:
+            self._ends = 0.0
+            raise SessionEvictedError(
+                f"The session was closed for {evicted.by} at {datetime.fromtimestamp(evicted.at.wall):%H:%M:%S}, "
+                "since it was idle and opened as evictable.",
+                session_id=self.id,
+            )
 
 
 def note_failed_close(error: BaseException, failed: BaseException) -> None:

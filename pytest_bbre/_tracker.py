@@ -13,17 +13,26 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._closing import CloseOutcome, CloseResult
+from ._closing import CloseResult
 from ._embedded import address, after_fork
+from ._facts import EMBEDDED
+from ._host import host
+from ._opening import create, is_opened, result_of, take_slot
 from ._session import BBRESession, SessionState
-from ._settings import EMBEDDED, Settings
+from ._settings import Settings
+from ._where import program
 from ._workers import Workers, wait_for
-from .errors import CloseTimedOutError, LostAnswerError, SessionLimitReachedError, ShuttingDownError
+from .errors import LostAnswerError, SessionLimitReachedError, ShuttingDownError
+from .guard.keeper import Asking, Keeper, print_line
 
 if TYPE_CHECKING:
     from ._client import BBREClient
+    from .guard.hold import Hold
+
+__tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
 
 DEFAULT_EXIT_TIMEOUT = Settings.exit_timeout
+MOST_OPENING = 256  # threads that create sessions or wait for a slot; who comes later waits for one of them
 
 
 class Tracker:
@@ -36,20 +45,28 @@ class Tracker:
         ending: why no session may be opened any more; None while any may.
         opened, closed: how many sessions came to be, and how many of them hold no slot any more.
         lost: how many creates had no answer; each of them may have left a session that nobody knows the id of.
+        keeper: this process's part of the guard: slots, leases, the guardian.
     """
 
     def __init__(self) -> None:
-        self.forget_all()
+        self._begin()
 
     def forget_all(self) -> None:
         """Starts anew without closing anything: what a fork's child does, whose sessions are its parent's."""
         after_fork()
+        self.keeper.after_fork()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.keeper = Keeper(program, lambda line: (host.tell or print_line)(line))
         self.ending: str | None = None
         self.opened = 0
         self.closed = 0
         self.lost = 0
         self._lock = threading.Lock()
-        self._workers = Workers()
+        self._workers = Workers()  # they close, and always get on with it
+        self._openers = Workers(most=MOST_OPENING)  # they may have to wait for a slot
+        self._openings = 0
         self._sessions: dict[BBRESession, float] = {}  # in the order of their opening; each with its exit timeout
         self._clients: dict[Settings, BBREClient] = {}
         self._clients_lock = threading.Lock()
@@ -66,6 +83,8 @@ class Tracker:
         client: Callable[[], BBREClient],
         options: Mapping[str, Any],
         exit_timeout: float = DEFAULT_EXIT_TIMEOUT,
+        asking: Asking | None = None,
+        guarding: Mapping[str, Any] | None = None,
     ) -> None:
         """Begins to create a session; its `opening` future settles when it is open or could not be opened.
 
@@ -77,33 +96,50 @@ class Tracker:
             client: gives the client to use, on the worker thread.
             options: of `BBREClient.create_session`.
             exit_timeout: seconds for opening and closing it, if the process ends meanwhile.
+            asking: who wants it; without it no slot is taken, and only this process knows of it.
+            guarding: further settings of this session, about its slot.
         """
         self._workers.reserve(len(self._sessions) + 1)
-        self._workers.submit(partial(self._open_now, session, client, options, exit_timeout), session.opening)
+        with self._lock:
+            self._openings += 1
+            openings = self._openings
+        self._openers.reserve(openings)
+
+        def cancelled() -> str | None:
+            return self.ending or ("nobody waits for the session any more" if session.abandoned else None)
+
+        take = partial(take_slot, self.keeper, asking, {**options, **(guarding or {})}, cancelled)
+        self._openers.submit(partial(self._open_now, session, client, take, options, exit_timeout), session.opening)
 
     def _open_now(
         self,
         session: BBRESession,
         client: Callable[[], BBREClient],
+        take: Callable[[BBREClient], Hold | None],
         options: Mapping[str, Any],
         exit_timeout: float,
     ) -> BBRESession:
-        with self._lock:
-            if self.ending is not None:
-                raise ShuttingDownError(f"No session can be opened any more: {self.ending}.")
-            self._sessions[session] = exit_timeout
         try:
+            with self._lock:
+                if self.ending is not None:
+                    raise ShuttingDownError(f"No session can be opened any more: {self.ending}.")
+                self._sessions[session] = exit_timeout
             connected = client()
-            asked_at = time.monotonic()
-            info = connected.create_session(**options)
+            hold = take(connected)
+            asked_at, info = create(connected, hold, options)
         except BaseException as error:
             self._never_came_to_be(session, error)
             raise
+        finally:
+            with self._lock:
+                self._openings -= 1
         with self._lock:
-            session._opened(connected, info, asked_at)
+            session._opened(connected, info, asked_at, hold)
             self.opened += 1
             abandoned = session.abandoned
-        if abandoned:
+        if hold is not None:
+            hold.opened(info.id, info.engine, info.timeout)
+        if abandoned or session.abandoned:
             session._close_here()
         return session
 
@@ -122,6 +158,8 @@ class Tracker:
             is_open = session.state is SessionState.OPEN
         if is_open:
             session._start_closing()
+        else:
+            self.keeper.poke()
 
     def client(self, settings: Settings) -> BBREClient:
         """The client for these settings; one for all sessions, so that connections are shared."""
@@ -172,7 +210,13 @@ class Tracker:
             held = [session for session in self._sessions if session not in spare]
             for session in held:
                 session.abandoned = True
+        if any(session.state is SessionState.OPENING for session in held):
+            self.keeper.poke()
         return self.close(held, timeout)
+
+    def leave(self) -> None:
+        """The process ends, and everything has been closed that could be."""
+        self.keeper.leave()
 
     def close(self, sessions: Sequence[BBRESession], timeout: float | None = None) -> list[CloseResult]:
         """As `close_all`, for some of the sessions."""
@@ -188,13 +232,13 @@ class Tracker:
             (
                 session,
                 session._start_closing(deadline)
-                if session.state is SessionState.OPEN and _is_opened(future)
+                if session.state is SessionState.OPEN and is_opened(future)
                 else future,
             )
             for session, future in under_way
         ]
         wait_for([future for _, future in under_way], deadline)
-        results = [_result(session, future, timeout) for session, future in under_way]
+        results = [result_of(session, future, timeout) for session, future in under_way]
         return [result for result in results if result is not None]
 
     def _ended(self, session: BBRESession) -> None:
@@ -202,23 +246,6 @@ class Tracker:
             if session in self._sessions:
                 del self._sessions[session]
                 self.closed += 1
-
-
-def _is_opened(future: Future[Any]) -> bool:
-    return future.done() and future.exception() is None and isinstance(future.result(), BBRESession)
-
-
-def _result(session: BBRESession, future: Future[Any], timeout: float | None) -> CloseResult | None:
-    """What became of closing one session; None if it never came to be."""
-    known = session._info.id if session._info else None
-    if not future.done():
-        return CloseResult(known, CloseOutcome.FAILED, CloseTimedOutError(f"Not closed within {timeout:g} s."))
-    error = future.exception()
-    if error is not None:
-        came_to_be = known is not None or isinstance(error, LostAnswerError)
-        return CloseResult(known, CloseOutcome.FAILED, error) if came_to_be else None
-    ended = future.result()  # a handle, where it was the opening that ended, and the closing with it
-    return ended if isinstance(ended, CloseResult) else CloseResult(known, CloseOutcome.CLOSED)
 
 
 tracker = Tracker()

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ._client import BBREClient
-from ._settings import EMBEDDED, Settings
+from ._facts import EMBEDDED
+from ._settings import Settings
 from ._wire import SessionInfo
 from .errors import BBREError, SettingsError
 

@@ -26,9 +26,13 @@ _DECLARED = {
     "sensibility": ("LEVEL", "sensibility of the sessions: low, medium or high (default: medium)"),
     "timeout": ("SECONDS", "seconds until the service ends a session by itself (default: 300)"),
     "base_url": ("URL", "address of the service, or embedded"),
+    "max_sessions": ("NUMBER", "slots of the account, shared by all processes of this machine (default: 10)"),
+    "slot_timeout": ("SECONDS", "seconds to wait for a slot; 0 fails at once, inf waits for ever (default: 120)"),
+    "guard": ("YES|NO", "whether a guardian process closes what killed processes leave behind (default: yes)"),
 }
 # With its type, a number in [tool.pytest] is taken as one. Before 8.4 pytest knew neither.
-_INI_TYPES: Mapping[str, Any] = {"timeout": "float"} if pytest.version_tuple >= (8, 4) else {}
+_TYPES = {"timeout": "float", "max_sessions": "int", "slot_timeout": "float"}
+_INI_TYPES: Mapping[str, Any] = {"guard": "bool", **(_TYPES if pytest.version_tuple >= (8, 4) else {})}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -188,7 +192,7 @@ def bbre_session_factory(
 
     It takes mode, sensibility and timeout, which go over the marker and `bbre_session_options`.
     """
-    from ._managed import open_session
+    from ._managed import managed_session
     from ._tracker import tracker
 
     opened: list[BBRESession] = []
@@ -196,7 +200,7 @@ def bbre_session_factory(
     def open_one(**options: Any) -> BBRESession:
         """Opens a session that this test's end closes."""
         chosen = {**_options(request.node, bbre_session_options), **options}
-        opened.append(open_session(settings=bbre_settings, **chosen))
+        opened.append(managed_session(settings=bbre_settings, **chosen).__enter__())
         return opened[-1]
 
     yield open_one

@@ -5,8 +5,11 @@ Must not know pytest-bbre's own plugin, so that what is below it can be tested w
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +20,21 @@ import pytest
 pytest_plugins = ["pytester"]
 
 _SITE = Path(__file__).with_name("_target.py")
+
+
+_STATE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The suite's own ledger, shared by all that it starts; never that of the person who runs it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has it from its controller
+        config.stash[_STATE] = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="pytest-bbre-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Nothing is left of it."""
+    if _STATE in config.stash:
+        shutil.rmtree(config.stash[_STATE], ignore_errors=True)
 
 
 @dataclass(frozen=True)

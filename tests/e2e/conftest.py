@@ -73,9 +73,14 @@ def service(_engine: Engine) -> Iterator[Service]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, service: Service) -> Iterator[Starter]:
-    """Starts a script that finds the service: ``start("open_session()").end()``."""
-    starter = Starter(tmp_path, service.environ())
+def start(tmp_path: Path, service: Service, request: pytest.FixtureRequest) -> Iterator[Starter]:
+    """Starts a script that finds the service: ``start("open_session()").end()``. Each test has a ledger of its own.
+
+    Tests of how a process ends by itself do without a guardian, which would close what the process did not.
+    """
+    by_itself = request.path.name.startswith("test_exits")
+    guard = {"BBRE_STATE_DIR": str(tmp_path / "state"), "BBRE_GUARD": "0" if by_itself else "1"}
+    starter = Starter(tmp_path, {**service.environ(), **guard})
     yield starter
     starter.kill_all()
     key = str(service.engine.api_key)

@@ -95,12 +95,22 @@ def test_create_that_is_never_answered(start: Starter, service: Service) -> None
 
 
 def test_answer_to_a_create_lost_at_the_end(start: Starter, service: Service) -> None:
-    """Where the answer to a create is lost, the error says so; the session can be found and closed by the command."""
+    """Where the answer to a create is lost, its session is found again and closed, since the account is this one's."""
     service.faults.lose_answer("create")
     ended = start("open_session()").end()
     assert ended.status == 1
     assert "LostAnswerError" in ended.err
+    assert "found and closed" in ended.err
+    service.check(opened=1)
+
+
+def test_answer_to_a_create_lost_on_a_shared_account(start: Starter, service: Service) -> None:
+    """Where others may use the account, it is left to a person, with its id and the command that closes it."""
+    service.faults.lose_answer("create")
+    ended = start("open_session()", BBRE_ACCOUNT_SCOPE="shared").end()
+    assert ended.status == 1
     (lost,) = service.active()
+    assert f"bbre close {lost}" in ended.err
     assert lost in start.tool("bbre", "sessions").end().out
     assert start.tool("bbre", "close", lost).end().status == 0
     service.check(opened=1)

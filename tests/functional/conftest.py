@@ -93,11 +93,15 @@ def service_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def service(service_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(
+    service_engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """An engine that plays the service: runs go there, and it can be asked when they have ended."""
     service = Service(service_engine)
     for name, value in service.environ().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BBRE_GUARD", "0")  # what is closed is closed by the run itself; the guardian has its own tests
+    monkeypatch.setenv("BBRE_STATE_DIR", str(tmp_path_factory.mktemp("state")))  # what one test leaves is its own
     service.forget_calls()
     yield service
     service.faults.clear()

@@ -25,9 +25,11 @@ def test_header_tells_of_an_address_that_is_not_used(run):
 
 
 def test_header_for_the_service(run, service):
-    """The header names the service's address, the mode and the slots; never the key."""
-    result = run()
+    """The header names the service's address, the mode and the slots, and a guard that is off; never the key."""
+    result = run("--bbre-guard=yes")
     result.stdout.fnmatch_lines([f"bbre: service at {service.base_url}, mode passive, 10 slots"])
+    result = run("--bbre-guard=no", "--bbre-max-sessions=4")
+    result.stdout.fnmatch_lines([f"bbre: service at {service.base_url}, mode passive, 4 slots, no guardian"])
     assert str(service.api_key) not in result.stdout.str()
 
 
