@@ -91,7 +91,7 @@ def _due(lease: Lease, now: Moment, retry: tuple[float, float]) -> float:
 
 
 def delay(key: str, tries: int, retry: tuple[float, float]) -> float:
-    """Seconds after so many tries until the next: twice as many each time, up to SLOWEST; all reapers find the same."""
-    share = zlib.crc32(f"{key}{tries}".encode()) / 2**32
+    """Seconds after so many tries until the next: twice as many each time, up to SLOWEST."""
+    share = zlib.crc32(key.encode()) / 2**32  # not all at the same moment, and each reaper finds the same
     first = max(retry[0] + share * (retry[1] - retry[0]), FASTEST)
     return min(first * 2.0 ** min(tries - 1, 16), SLOWEST)

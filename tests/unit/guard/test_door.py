@@ -80,7 +80,7 @@ OUTCOMES = {
 
 @pytest.mark.parametrize("how", OUTCOMES)
 def test_only_what_the_service_says_means_that_no_slot_is_held(scripted: Scripted, how: str):
-    """Closed, closed before, expired and not found end a lease; everything else is worth another try, and none raises."""
+    """Closed, closed before, expired and not found end a lease; all else is worth another try, and nothing raises."""
     answer, outcome = OUTCOMES[how]
     scripted.answer("close", answer)
     closed = to(scripted.base_url).close("s")
@@ -177,7 +177,7 @@ def test_a_list_without_end_is_an_error(scripted: Scripted):
 
 
 def test_the_services_clock_is_measured(scripted: Scripted):
-    """The offset that a listing tells is right within the uncertainty that it tells, whatever this machine's clock says."""
+    """The offset that a listing tells is right within the uncertainty that it tells, whatever the clocks say."""
     for ahead in (-7200.0, 0.0, 7200.5):
         scripted.answer("list", page([], 0, Date=formatdate(time.time() + ahead, usegmt=True)))
         listing = to(scripted.base_url).active()
@@ -371,7 +371,8 @@ door.close("s")
 known = sys.stdlib_module_names | {"pytest_bbre"}
 top = {name.partition(".")[0] for name in sys.modules}
 heavy = {"requests", "psutil", "platformdirs", "logging", "subprocess", "asyncio", "urllib.request"} & set(sys.modules)
-print(json.dumps([sorted(heavy), sorted(n for n in top - known if not n.startswith(("_", "sitecustomize", "usercust")))]))
+foreign = {name for name in top - known if not name.startswith("_")}
+print(json.dumps([sorted(heavy), sorted(foreign)]))
 """
     flags = ["-I", "-S", "-c", f"import sys; sys.path += {[one for one in sys.path if one]!r}\n{code}"]
     told = subprocess.run([sys.executable, *flags], stdout=subprocess.PIPE, check=True, text=True)

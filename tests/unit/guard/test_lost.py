@@ -432,7 +432,7 @@ def session(created: float | None, offset: float = 0.0, mode: str | None = "pass
     ],
 )
 def test_the_window_is_in_the_services_time(wall: float, offset: float, created: float, late: bool, expected: bool):
-    """From the lease's writing until its create's answer was due, whatever either clock says, and however it was set."""
+    """From the lease's writing until its create's answer was due, however either clock is and was set."""
     given_up = a_lease(state=FAILED, tried=seen(11.0))
     look = sight(60.0, offset, wall)
     assert look.is_of(session(created, offset), given_up, late=late) is expected
