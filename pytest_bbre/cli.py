@@ -20,6 +20,8 @@ from ._facts import EMBEDDED
 from ._settings import Settings
 from ._wire import SessionInfo
 from .errors import BBREError, SettingsError
+from .guard import describe, keeper
+from .guard.reaper import Report
 
 
 def _telling(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,18 +37,25 @@ def _telling(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _client() -> BBREClient:
-    """The account's client.
+def _settings() -> Settings:
+    """Those of the account that the environment names.
 
     Raises:
-        SettingsError: the address is the embedded engine's.
+        SettingsError: there is no key, or the address is the embedded engine's.
     """
-    if Settings.resolve().base_url == EMBEDDED:
+    settings = Settings.resolve()
+    if settings.base_url == EMBEDDED:
         raise SettingsError(
             f"BBRE_BASE_URL is {EMBEDDED!r}: that engine belongs to the process that started it, and ends with it. "
             "Set BBRE_BASE_URL and BBRE_API_KEY to those of a service."
         )
-    return BBREClient()
+    if settings.api_key is None:
+        raise SettingsError("No API key is set. Set BBRE_API_KEY to that of the account.")
+    return settings
+
+
+def _client() -> BBREClient:
+    return BBREClient(settings=_settings())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,4 +117,42 @@ def close(ids: tuple[str, ...]) -> None:
     for result in results:
         click.echo(str(result), err=not result.success)
     if not all(result.success for result in results):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be closed, and why; close nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_telling
+def reap(dry_run: bool, yes: bool) -> None:
+    """Close what processes left behind that have died.
+
+    For each session of the ledger it says why it may be closed, which is the proof that its process is dead, or why it
+    is left alone. Exits with 1 if any could not be closed.
+    """
+    reaper, ledger = keeper.reaper(_settings(), lambda line: click.echo(line, err=True))
+    try:
+        cases = reaper.plan()
+        for case in cases:
+            told = f"{describe.session(case.lease)}: {describe.safe(case.reason)}"
+            click.echo(f"{told}; {'to be closed' if case.may_be_closed else 'left alone'}")
+        due = sum(case.may_be_closed for case in cases)
+        if not due:
+            click.echo("Nothing to reap.")
+        elif not dry_run:
+            if not yes:
+                click.confirm(f"Close {due}?", abort=True)
+            _tell_report(reaper.sweep())
+    finally:
+        ledger.close()
+
+
+def _tell_report(report: Report) -> None:
+    for session_id in (*report.closed, *report.gone):
+        click.echo(f"{describe.safe(session_id)}: closed")
+    for suspect in report.lost:
+        click.echo(f"{describe.safe(suspect)}: nobody here knows whose it is")
+    for failed in report.failed:
+        click.echo(f"{describe.safe(failed.session_id)}: failed: {describe.safe(failed.reason)}", err=True)
+    if report.failed:
         raise SystemExit(1)

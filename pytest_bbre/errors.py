@@ -332,7 +332,7 @@ class LedgerError(GuardError):
 class GuardianError(GuardError):
     """The guardian did not come up."""
 
-    remedy = "See its log with `bbre doctor`; BBRE_GUARD=0 does without it."
+    remedy = "BBRE_GUARD=0 does without it."
 
 
 class SettingsError(BBREError, ValueError):

@@ -28,6 +28,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(host, "settings", None)
     monkeypatch.setattr(host, "stops", True)  # signal handlers have tests of their own, in processes of their own
     yield
+    tracker.keeper.leave()
     workers = tracker._workers
     tracker.forget_all()
     workers.dismiss()

@@ -39,6 +39,7 @@ class Guard:
     def __init__(self, folder: Path, engine: Engine, **service: Any) -> None:
         self.engine = engine
         self.woken: list[str | None] = []
+        self._reapers: list[Reaper] = []
         self.ledger = SqliteLedger(str(folder / "ledger.db"))
         self.service = Service(engine.base_url, engine.api_key, **{"retry_min": 0.0, "retry_max": 0.0, **service})
         self.door = Door(self.service)
@@ -48,10 +49,15 @@ class Guard:
     def another(self, me: str = ME, **options: Any) -> Reaper:
         """One more reaper of the account."""
         options = {"judge": judge, "wake": self.woken.append, "now": now, **options}
-        return Reaper(self.ledger, ACCOUNT, Door(self.service), me, **options)
+        self._reapers.append(Reaper(self.ledger, ACCOUNT, Door(self.service), me, **options))
+        return self._reapers[-1]
 
     def close(self) -> None:
-        """Lets go of all."""
+        """Lets go of all, when what its reapers are doing has ended, as it does when the engine does."""
+        self.engine.stop()
+        for reaper in self._reapers:
+            assert reaper._crew.run([], LIMIT)
+            assert reaper._search._crew.run([], LIMIT)
         self.ledger.close()
         self.client.close()
 

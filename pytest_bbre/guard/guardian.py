@@ -1,5 +1,5 @@
-"""Knows how one account is guarded: it hears of an owner's death, has the reaper close what was left, and ends when
-nothing is left to guard. Must not know how it was started, nor keep anything that is not in the ledger.
+"""Knows how one account is guarded: an owner's death is heard, what it left is closed, until nothing is left to guard.
+Must not know how it was started, nor keep anything that is not in the ledger.
 
 Standard library only, since it is to be small: see `__main__`.
 """

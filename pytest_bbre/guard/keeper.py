@@ -16,8 +16,10 @@ from .leases import Lease, Wanted
 if TYPE_CHECKING:
     from .._settings import Settings
     from .desk import Desk
+    from .door import Service
     from .hold import Hold
     from .ledger import SqliteLedger
+    from .reaper import Reaper
     from .wake import Bell
 
 __tracebackhide__ = True  # a failing test shows its own lines; pytest --full-trace shows ours
@@ -91,23 +93,14 @@ class Keeper:
 
     def _desk(self, settings: Settings, guarded: bool) -> Desk:
         from .desk import Desk
-        from .door import Service
 
         key = (settings.state_dir, settings.base_url, str(settings.api_key), guarded)
         with self._lock:
             if key not in self._desks:
                 ledger, bell = self._ledger(settings.state_dir)
-                service = Service(
-                    settings.base_url,
-                    settings.api_key,
-                    connect_timeout=settings.connect_timeout,
-                    read_timeout=settings.read_timeout,
-                    retry_min=settings.retry_min,
-                    retry_max=settings.retry_max,
-                )
                 account = account_id(ledger.salt, settings.base_url, str(settings.api_key))
                 self._desks[key] = Desk(
-                    ledger, bell, account, service, label=self._label(), guarded=guarded, tell=self._tell
+                    ledger, bell, account, _service(settings), label=self._label(), guarded=guarded, tell=self._tell
                 )
             return self._desks[key]
 
@@ -157,6 +150,44 @@ class Keeper:
 def account_id(salt: bytes, base_url: str, api_key: str) -> str:
     """An account's name in a ledger: a keyed hash, from which nobody gets the key back."""
     return hashlib.blake2b(f"{base_url}\0{api_key}".encode(), key=salt, digest_size=16).hexdigest()
+
+
+def reaper(settings: Settings, tell: Callable[[str], None]) -> tuple[Reaper, SqliteLedger]:
+    """The reaper of an account, for a command that opens no session; and the ledger, to be closed after it.
+
+    Args:
+        settings: with a real address and a key.
+        tell: shows a line to the person who runs the command.
+
+    Raises:
+        LedgerError: the ledger can't be used.
+    """
+    from . import owners, wake
+    from .door import Door
+    from .place import open_ledger
+    from .reaper import Reaper
+
+    ledger = open_ledger(settings.state_dir, tell)
+    account = account_id(ledger.salt, settings.base_url, str(settings.api_key))
+
+    def ring(owner: str | None) -> None:
+        if owner is not None:
+            wake.ring(ledger.folder, wake.bell_of(owner))
+
+    return Reaper(ledger, account, Door(_service(settings)), str(owners.here()), wake=ring), ledger
+
+
+def _service(settings: Settings) -> Service:
+    from .door import Service
+
+    return Service(
+        settings.base_url,
+        settings.api_key,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        retry_min=settings.retry_min,
+        retry_max=settings.retry_max,
+    )
 
 
 def _wanted(settings: Settings, asking: Asking) -> Wanted:

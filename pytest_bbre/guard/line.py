@@ -1,5 +1,5 @@
-"""Knows what those share who wait for slots of one account in one process: who is first, when people were told, when
-the dead were reaped. Must not know how they wait.
+"""Knows what those share who wait for slots of one account in one process: who is first, and what was done for all.
+Must not know how they wait.
 """
 
 from __future__ import annotations

@@ -128,8 +128,8 @@ class Post:
             if connection.sock is not None:
                 connection.sock.settimeout(read_timeout)
             connection.request("POST", target, body, headers)
-            response = connection.getresponse()
-            content = response.read(MAX_ANSWER + 1)
+            with connection.getresponse() as response:
+                content = response.read(MAX_ANSWER + 1)
             answered = time.time()
         finally:
             connection.close()

@@ -171,10 +171,10 @@ class Starter:
         self._started: list[Process] = []
 
     def script(self, source: str, name: str = "program.py") -> Path:
-        """Writes a script to disk, after the names that every script has."""
-        path = self.folder / name
-        path.write_text(PROLOGUE + textwrap.dedent(source), encoding="utf-8")
-        return path
+        """Writes a script to disk, after the names that every script has. One that is being read stays what it is."""
+        path, new = self.folder / name, self.folder / f"{name}.new"
+        new.write_text(PROLOGUE + textwrap.dedent(source), encoding="utf-8")
+        return new.replace(path)
 
     def command(self, *command: str, **environment: str) -> Process:
         """Starts any command, with further variables in its environment."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from contextlib import closing
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Any
 
 import pytest
 from _scripted import KEY, Scripted, fails, reply
 from click.testing import CliRunner, Result
 
-from pytest_bbre import BBREClient
+from pytest_bbre import BBREClient, managed_session
 from pytest_bbre.cli import main
+from pytest_bbre.guard.place import open_ledger
 
 
 @pytest.fixture
@@ -134,13 +141,13 @@ def test_closing_nothing_is_a_mistake(bbre):
     assert "ID..." in told.output
 
 
-@pytest.mark.parametrize("command", [["sessions"], ["close", "x"]])
+@pytest.mark.parametrize("command", [["sessions"], ["close", "x"], ["reap"]])
 def test_without_a_key_the_remedy_is_told(bbre, command: list[str]):
-    """In one line, without a traceback, with exit code 1."""
+    """In one line, without a traceback, with exit code 1; the remedy is one that the command takes."""
     told = bbre(*command)
     assert told.exit_code == 1
-    assert told.output.startswith("Error: API_KEY_REQUIRED")
-    assert "BBRE_BASE_URL=embedded" in told.output
+    assert told.output.startswith("Error: No API key is set. Set BBRE_API_KEY")
+    assert "embedded" not in told.output
     assert len(told.output.splitlines()) == 1
 
 
@@ -171,3 +178,56 @@ def test_a_refusal_of_the_service_is_told_without_the_key(bbre, scripted: Script
     assert told.exit_code == 1
     assert "INVALID_API_KEY (403)" in told.output
     assert KEY not in told.output
+
+
+DIES = "import os; from pytest_bbre import open_session; open_session(); os.kill(os.getpid(), 9)"
+
+
+@pytest.fixture
+def left(account: BBREClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of a session that a killed process left, with no guardian beside it."""
+    monkeypatch.setenv("BBRE_GUARD", "0")
+    monkeypatch.setenv("BBRE_STATE_DIR", str(tmp_path / "state"))
+    assert subprocess.run([sys.executable, "-c", DIES], check=False).returncode == -9
+    (session,) = account.list_sessions("active")
+    return session.id
+
+
+def test_reaping_tells_the_proof_of_death(bbre, account: BBREClient, left: str):
+    """Said, and done only where it is not a trial: the session is closed, and nothing is left to reap."""
+    told = bbre("reap", "--dry-run")
+    assert told.exit_code == 0
+    assert re.search(rf"^{left}: there is no process \d+ any more; to be closed$", told.output, re.MULTILINE)
+    assert [one.id for one in account.list_sessions("active")] == [left]
+    told = bbre("reap", "--yes")
+    assert (told.exit_code, list(account.list_sessions("active"))) == (0, [])
+    assert f"{left}: closed" in told.output
+    assert bbre("reap").output == "Nothing to reap.\n"
+
+
+def test_reaping_asks_first(bbre, account: BBREClient, left: str):
+    """Without an answer nothing is closed."""
+    told = bbre("reap")
+    assert told.exit_code == 1
+    assert "Close 1?" in told.output
+    assert [one.id for one in account.list_sessions("active")] == [left]
+
+
+def test_a_failed_reaping_is_told(bbre, account: BBREClient, engine: Any, left: str):
+    """With its reason, and exit code 1; it can be done again."""
+    engine.faults.fail("close", times=1)
+    told = bbre("reap", "--yes")
+    assert told.exit_code == 1
+    assert f"{left}: failed: SERVICE_ERROR" in told.output
+    with closing(open_ledger(os.environ["BBRE_STATE_DIR"], print)) as ledger:
+        assert [lease.session_id for lease in ledger.leases()] == [left]
+
+
+def test_what_is_in_use_is_left_alone(bbre, account: BBREClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A living process's session is shown, and not closed."""
+    monkeypatch.setenv("BBRE_STATE_DIR", str(tmp_path / "state"))
+    with managed_session() as session:
+        told = bbre("reap", "--yes")
+        assert told.output == f"{session.id}: process {os.getpid()} is running; left alone\nNothing to reap.\n"
+        assert session.is_active
+        assert session.status().is_active

@@ -370,7 +370,7 @@ door = Door(Service("https://127.0.0.1:1", "key", connect_timeout=5.0))
 door.close("s")
 known = sys.stdlib_module_names | {"pytest_bbre"}
 top = {name.partition(".")[0] for name in sys.modules}
-heavy = {"requests", "psutil", "platformdirs", "logging", "subprocess", "asyncio", "urllib.request"} & set(sys.modules)
+heavy = {"requests", "psutil", "platformdirs", "logging", "asyncio", "urllib.request"} & set(sys.modules)
 foreign = {name for name in top - known if not name.startswith("_")}
 print(json.dumps([sorted(heavy), sorted(foreign)]))
 """

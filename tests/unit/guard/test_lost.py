@@ -341,6 +341,9 @@ def test_a_living_client_does_not_wait_for_a_service_that_stands_still(guard: Gu
     guard.engine.wait_for("list", 1, LIMIT)
     assert "another look is under way" in guard.reaper.settle_lost(lease.key, 0.2).text
     assert "did not answer in time" in guard.another().settle_lost(lease.key, 0.2).text
+    guard.engine.stop()
+    sweeping.join(LIMIT)
+    assert not sweeping.is_alive()
 
 
 def test_the_engine_of_a_living_client_is_gone(tmp_path: Path):

@@ -198,7 +198,7 @@ def test_sessions_are_closed_at_the_same_time(guard: Guard):
 def test_a_service_that_stands_still_does_not_hold_up_who_sweeps(guard: Guard):
     """A sweep returns after `within`; what it began is finished later, and told in a later report."""
     slow = guard.session("dead")
-    guard.engine.faults.hang("close", seconds=LIMIT / 4)
+    guard.engine.faults.hang("close", seconds=1.0)
     report = guard.reaper.sweep(within=0.0)
     assert (report.closed, report.failed, report.left) == ([], [], 1)
     other = guard.session("dead")
@@ -218,6 +218,9 @@ def test_a_second_sweep_of_the_same_reaper_does_not_wait(guard: Guard):
     guard.engine.wait_for("close", 1, LIMIT)
     assert guard.reaper.sweep().closed == []
     assert thread.is_alive()
+    guard.engine.stop()
+    thread.join(LIMIT)
+    assert not thread.is_alive()
 
 
 # Failures.
@@ -357,7 +360,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Guard]]:
     def begin(**options: Any) -> Guard:
         engine = Engine(**options).start()
         guard = Guard(tmp_path / "state", engine)
-        started.extend((engine.stop, guard.close))
+        started.append(guard.close)
         return guard
 
     yield begin

@@ -19,6 +19,7 @@ from pytest_bbre.errors import (
     SlotCircleError,
     SlotTimeoutError,
 )
+from pytest_bbre.guard import slots
 from pytest_bbre.guard.door import CLOSED, FAILED, Closed
 from pytest_bbre.guard.leases import Lease, Moment, Wanted, moment
 from pytest_bbre.guard.ledger import SqliteLedger
@@ -145,6 +146,13 @@ class Office:
             time.sleep(0.005)
 
 
+@pytest.fixture(autouse=True)
+def _only_by_wake_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks again without a reason, so that no wake-up that is missing goes unseen."""
+    monkeypatch.setattr(slots, "LOOK_AGAIN", 10 * LIMIT)
+    monkeypatch.setattr(slots, "TELL_AFTER", 10 * LIMIT)
+
+
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
     """An account that nobody has used yet."""
@@ -222,6 +230,20 @@ class TestWaiting:
         office.hold("holder")
         assert isinstance(office.wait("owner", slot_timeout=0.1, queued=False).end(), SlotTimeoutError)
         assert office.reaped == 0
+
+
+class TestLine:
+    def test_only_the_first_looks(self):
+        """Of those who wait in one process the one with the earliest ticket is first, and after it the next."""
+        line = Line()
+        for ticket in (7, 5, 9):
+            line.change(None, ticket)
+        before = [line.is_first(ticket) for ticket in (5, 7, 9)]
+        line.change(5, 11)
+        assert (before, [line.is_first(ticket) for ticket in (7, 9, 11)]) == (
+            [True, False, False],
+            [True, False, False],
+        )
 
 
 class TestGivingUp:
@@ -385,6 +407,17 @@ class TestCircles:
         office.end(lease)
         assert isinstance(second.end(), Lease)
 
+    def test_only_the_newest_is_told(self, office):
+        """Who did not close the circle gets no error about it, though it sees it, and the newest does nothing."""
+        office.hold("a", scoped=True)
+        office.hold("b", scoped=True)
+        older = office.wait("a", scoped=True, limit=2, slot_timeout=1.0)
+        office.ledger.take(Wanted(ACCOUNT, "b", "main", scoped=True), 2, now())
+        for _ in range(3):
+            ring(office.ledger.folder, bell_of("a"))
+            threading.Event().wait(slots.SURE_AFTER)  # as long as a circle has to last
+        assert type(older.end()) is SlotTimeoutError
+
     def test_alone(self, office):
         """A thread that holds the only slot and wants another is told so."""
         office.hold("a", scoped=True)
@@ -399,6 +432,11 @@ class TestCircles:
 
 
 class TestProgress:
+    @pytest.fixture(autouse=True)
+    def _soon(self, _only_by_wake_ups: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """People are told after less than two seconds."""
+        monkeypatch.setattr(slots, "TELL_AFTER", 0.3)
+
     def test_one_line_after_a_while(self, office):
         """People are told once who holds the slots and which place in the queue they have."""
         office.ledger.enrol(ACCOUNT, "holder", "shop.py", now())
@@ -414,7 +452,7 @@ class TestProgress:
         """However many threads of a process wait, people are told once."""
         line = Line()
         lease = office.hold("holder")
-        waiters = [office.wait("owner", f"thread-{number}", line=line, slot_timeout=3.0) for number in range(4)]
+        waiters = [office.wait("owner", f"thread-{number}", line=line, slot_timeout=1.5) for number in range(4)]
         assert all(isinstance(one.end(), SlotTimeoutError) for one in waiters)
         office.end(lease)
         assert office.told.qsize() == 1

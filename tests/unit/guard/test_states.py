@@ -31,7 +31,7 @@ from pytest_bbre.guard.owners import ALIVE, DEAD, UNKNOWN, Judgement
 from pytest_bbre.guard.post import UnreachedError
 from pytest_bbre.guard.reaper import Reaper, Report, sweep_lapsed
 
-LIMIT = 4  # sessions of the account
+LIMIT = 6  # sessions of the account
 PATIENCE = 40.0  # seconds for which the asker of a create waits, and for which it may be in flight
 TIMEOUT = 10_000.0  # seconds: sessions do not end by themselves while the machine runs, so that reaping has to do it
 MODES = ("passive", "adaptive")
@@ -302,6 +302,14 @@ class Guarded(RuleBasedStateMachine):
         opening = self.take(owner, mode, evictable)
         if opening is not None:
             self.goes_on(opening, steps)
+        return opening
+
+    @rule(target=openings, mode=st.sampled_from(MODES), steps=st.integers(1, 3))
+    def opens_and_dies(self, mode: str, steps: int) -> Opening | None:
+        """A process of its own: before its create arrives, before the answer does, or with an open session."""
+        owner = self.process(False)
+        opening = self.opens(owner, mode, False, steps)
+        self.dies(owner)
         return opening
 
     @rule(opening=openings, steps=st.integers(1, 3))

@@ -208,26 +208,37 @@ class TestRinging:
         os.chown(tmp_path / NAME, 65534, 65534)
         assert not ring(str(tmp_path), NAME)
 
-    def test_a_listener_that_leaves_does_not_kill_who_rings(self, tmp_path):
-        """A program that wants SIGPIPE's default action survives ringing at bells that come and go."""
-        source = """
-            import signal, sys
-            from pytest_bbre.guard.wake import ring
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            print("ready", flush=True)
-            rung = 0
-            while rung < 2000:
-                rung += ring(sys.argv[1], sys.argv[2])
+    @pytest.mark.parametrize("moment", [1, 2])
+    @pytest.mark.parametrize("another", [False, True])
+    def test_a_listener_that_leaves_does_not_kill_who_rings(self, tmp_path, moment, another):
+        """A program that wants SIGPIPE's default action survives a listener that leaves while it is rung, whether
+        another one comes in its place or not.
         """
-        command = [sys.executable, "-c", "if 1:" + source, str(tmp_path), NAME]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            give_up = time.monotonic() + LIMIT
-            while process.poll() is None and time.monotonic() < give_up:
-                Bell(str(tmp_path), NAME).close()
-            process.kill()
-        assert process.returncode == 0
+        source = """if 1:
+            import signal, sys
+            from pytest_bbre.guard import wake
+            folder, name, moment, another = sys.argv[1:]
+            bells, steps, real = [wake.Bell(folder, name)], [], wake._open
+
+            def opened(path, way):
+                end = real(path, way)
+                steps.append(end)
+                if len(steps) == int(moment):
+                    bells[0].close()
+                    if another == "True":
+                        wake._open = real
+                        bells.append(wake.Bell(folder, name))
+                return end
+
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            wake._open = opened
+            wake.ring(folder, name)
+            assert len(steps) >= int(moment)
+            print("alive")
+        """
+        command = [sys.executable, "-c", source, str(tmp_path), NAME, str(moment), str(another)]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=LIMIT, check=False)
+        assert (ended.returncode, ended.stdout) == (0, b"alive\n")
 
 
 class TestNames:
