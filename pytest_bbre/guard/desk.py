@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ..errors import GuardianError, LedgerError
@@ -163,7 +164,7 @@ class Desk:
             evict_after=patience.evict_after,
             bell=self._bell,
             close=self._close_evicted,
-            reap=self.sweep,
+            reap=partial(self.sweep, SETTLED_WITHIN),
             wake=self.wake,
             tell=self._tell,
             cancelled=cancelled,
@@ -186,10 +187,14 @@ class Desk:
 
     # What others left.
 
-    def sweep(self) -> None:
-        """Closes what dead owners left behind, where it may be closed."""
+    def sweep(self, within: float | None = None) -> None:
+        """Closes what dead owners left behind, where it may be closed.
+
+        Args:
+            within: seconds to wait for the service; what takes longer goes on.
+        """
         try:
-            self._reaper.sweep()
+            self._reaper.sweep(within)
             sweep_lapsed(self._ledger, now=self.now())
         except LedgerError as error:
             self._trouble(error)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import GuardianError, LedgerError
 from . import owners, wake
 from .log import path_of
+from .route import certificates
 
 if TYPE_CHECKING:
     import subprocess
@@ -247,5 +248,9 @@ def _detached() -> dict[str, Any]:
 
 
 def _environment(key: str) -> dict[str, str]:
-    """The environment, without any variable that holds the key."""
-    return {name: value for name, value in os.environ.items() if name != "BBRE_API_KEY" and key not in value}
+    """The environment, without any variable that holds the key, and with the certificates that this process finds: the
+    guardian runs in another folder, and sees no installed package.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "BBRE_API_KEY" and key not in value}
+    found = certificates()
+    return kept if found is None else {**kept, "REQUESTS_CA_BUNDLE": os.path.abspath(found)}

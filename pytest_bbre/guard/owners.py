@@ -1,31 +1,36 @@
 """Knows whether the process that holds a lease is still alive: that very process, not another with its number.
 Must not know leases or what is done about the dead. In doubt it says "unknown", and nobody reaps.
 
-Linux is read from /proc and pidfd; other systems are asked through psutil.
+Linux is read from /proc and pidfd; other systems are asked through psutil (by design only, see the README).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
+import socket
 import sys
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 ALIVE: Final = "alive"
 DEAD: Final = "dead"
 UNKNOWN: Final = "unknown"
 
+_LONGEST: Final = 1000  # characters of an owner; a longer text is none of ours
+_ENDED: Final = (b"Z", b"X", b"x")  # states in /proc of what has ended and is still listed
+
 
 class Owner(NamedTuple):
-    """A process, told apart from every other one of any machine at any time.
+    """A process, told apart from every other one of any machine at any time. A program that it becomes by exec is
+    the same process; the core closes its sessions before that.
 
     Attributes:
         host: the machine: its id and its name.
-        boot: which boot of it.
-        namespace: which pid namespace; a pid means nothing in another one.
+        boot: which boot of it; empty on systems that don't tell.
+        namespace: which namespaces of pids and of time; a pid and a start mean nothing in another one.
         pid: its number.
-        started: when it started, in raw ticks since the boot: a number that comes back has another.
+        started: when it started, in raw ticks since the boot: a number that comes back has another. -1 if unknown.
     """
 
     host: str
@@ -35,7 +40,7 @@ class Owner(NamedTuple):
     started: int
 
     def __str__(self) -> str:
-        return "/".join(map(str, self))
+        return "/".join(str(part).replace("/", "_") for part in self)
 
     @classmethod
     def parse(cls, text: str) -> Owner:
@@ -44,7 +49,11 @@ class Owner(NamedTuple):
         Raises:
             ValueError: it is something else.
         """
+        if len(text) > _LONGEST:
+            raise ValueError("too long")
         host, boot, namespace, pid, started = text.split("/")
+        if not (pid.isascii() and pid.isdigit() and 0 < int(pid) < 2**31):
+            raise ValueError("no process has such a number")
         return cls(host, boot, namespace, int(pid), int(started))
 
 
@@ -68,7 +77,8 @@ def here() -> Owner:
 @lru_cache(maxsize=1)
 def _here(pid: int) -> Owner:
     started = _started(pid)
-    return Owner(*_machine(), pid, -1 if started is None else started)
+    host, boot, namespaces = (part.replace("/", "_") for part in _machine())
+    return Owner(host, boot, namespaces, pid, -1 if started is None else started)
 
 
 def judge(owner: str) -> Judgement:
@@ -77,16 +87,18 @@ def judge(owner: str) -> Judgement:
         one = Owner.parse(owner)
     except ValueError:
         return Judgement(UNKNOWN, "its owner is not written as owners are")
-    host, boot, namespace = _machine()
-    if one.host != host:
+    mine = here()
+    if one.host != mine.host:
         return Judgement(UNKNOWN, f"its owner is on another machine, {one.host}")
-    if one.boot != boot:
+    if _is_linux() and not (one.boot and mine.boot):
+        return Judgement(UNKNOWN, "this system does not tell when it was started")
+    if one.boot != mine.boot:
         return Judgement(DEAD, "the machine has been started anew since")
-    if one.namespace != namespace:
+    if one.namespace != mine.namespace:
         return Judgement(UNKNOWN, f"its owner is in another container, as process {one.pid} there")
     if one.started < 0:
         return Judgement(UNKNOWN, "its owner could not tell when it started")
-    return _judge_here(one)
+    return _judge_by_proc(one) if _is_linux() else _judge_by_psutil(one)
 
 
 def watch(owner: str) -> int | None:
@@ -106,41 +118,74 @@ def watch(owner: str) -> int | None:
     return None
 
 
-def _judge_here(one: Owner) -> Judgement:
+# Linux.
+
+
+def _judge_by_proc(one: Owner) -> Judgement:
     try:
-        with open(f"/proc/{one.pid}/stat", "rb") as file:
-            stat = file.read()
+        fields = _stat(f"/proc/{one.pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
-        return Judgement(DEAD, f"there is no process {one.pid} any more")
-    except OSError as error:
-        return Judgement(UNKNOWN, f"process {one.pid} can't be looked at: {error.strerror}")
-    fields = stat[stat.rindex(b")") + 2 :].split()
+        return _judge_missing(one.pid)
+    except (OSError, ValueError, IndexError) as error:
+        return Judgement(UNKNOWN, f"process {one.pid} can't be looked at: {error}")
     if int(fields[19]) != one.started:
         return Judgement(DEAD, f"process {one.pid} is another one by now")
-    if fields[0] in (b"Z", b"X", b"x"):
+    if fields[0] in _ENDED and not _has_living_threads(one.pid):
         return Judgement(DEAD, f"process {one.pid} has ended, and its parent has not heard of it yet")
     return Judgement(ALIVE, f"process {one.pid} is running")
 
 
+def _judge_missing(pid: int) -> Judgement:
+    """/proc may hide a process, or not be there at all: the kernel is asked as well."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return Judgement(DEAD, f"there is no process {pid} any more")
+    except OSError:
+        pass
+    return Judgement(UNKNOWN, f"process {pid} can't be looked at")
+
+
+def _has_living_threads(pid: int) -> bool:
+    """A process whose first thread has ended looks like one that has ended, while its other threads run."""
+    try:
+        return any(
+            _stat(f"/proc/{pid}/task/{thread}/stat")[0] not in _ENDED for thread in os.listdir(f"/proc/{pid}/task")
+        )
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _stat(path: str) -> list[bytes]:
+    """The fields after the program's name, which may hold spaces and parentheses itself; the state is the first."""
+    with open(path, "rb") as file:
+        stat = file.read()
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
 def _started(pid: int) -> int | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
-        return int(stat[stat.rindex(b")") + 2 :].split()[19])
-    except (OSError, ValueError, IndexError):
+        return int(_stat(f"/proc/{pid}/stat")[19]) if _is_linux() else _created(pid)
+    except Exception:  # psutil's own errors among them
         return None
+
+
+def _is_linux() -> bool:
+    return sys.platform.startswith("linux")
 
 
 @lru_cache(maxsize=1)
 def _machine() -> tuple[str, str, str]:
-    return f"{_text('/etc/machine-id')}-{platform.node()}", _text("/proc/sys/kernel/random/boot_id"), _namespace()
+    host = f"{_text('/etc/machine-id')}-{socket.gethostname() if not hasattr(os, 'uname') else os.uname().nodename}"
+    return host, _text("/proc/sys/kernel/random/boot_id"), _namespaces()
 
 
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid").replace("/", "")
-    except OSError:
-        return sys.platform
+def _namespaces() -> str:
+    found = []
+    for kind in ("pid", "time"):  # a kernel may know none of time
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/ns/{kind}"))
+    return " ".join(found) or sys.platform
 
 
 def _text(path: str) -> str:
@@ -149,3 +194,31 @@ def _text(path: str) -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+# Other systems.
+
+
+def _judge_by_psutil(one: Owner) -> Judgement:
+    psutil = _psutil()
+    try:
+        if _created(one.pid) != one.started:
+            return Judgement(DEAD, f"process {one.pid} is another one by now")
+        if psutil.Process(one.pid).status() == psutil.STATUS_ZOMBIE:
+            return Judgement(DEAD, f"process {one.pid} has ended, and its parent has not heard of it yet")
+    except psutil.NoSuchProcess:
+        return Judgement(DEAD, f"there is no process {one.pid} any more")
+    except psutil.Error as error:
+        return Judgement(UNKNOWN, f"process {one.pid} can't be looked at: {error}")
+    return Judgement(ALIVE, f"process {one.pid} is running")
+
+
+def _created(pid: int) -> int:
+    """When a process was started, in microseconds: the kernel noted it once, so a clock that is set changes nothing."""
+    return int(_psutil().Process(pid).create_time() * 1_000_000)
+
+
+def _psutil() -> Any:
+    import psutil  # type: ignore[import-untyped]  # never on Linux, whose guardian has the standard library alone
+
+    return psutil
