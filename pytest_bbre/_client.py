@@ -27,6 +27,7 @@ from ._wire import SessionInfo
 from ._workers import run_all
 from .errors import (
     BBREError,
+    CloseTimedOutError,
     ConnectionLostError,
     InvalidAnswerError,
     LostAnswerError,
@@ -169,7 +170,8 @@ class BBREClient:
             deadline: a time.monotonic() by which to give up.
 
         Raises:
-            ServiceError, TransportError: after all repetitions; the session may still be active.
+            ServiceError, TransportError: after all repetitions; the session may still be active. CloseTimedOutError
+                where it was the deadline that ended the wait.
             BBREError: anything else, by its class.
         """
         known = _id(session_id)
@@ -179,6 +181,10 @@ class BBREClient:
             return CloseResult(known, CloseOutcome.ALREADY_CLOSED)
         except SessionNotFoundError:
             return CloseResult(known, CloseOutcome.NOT_FOUND)
+        except TimedOutError as error:
+            if deadline is None or time.monotonic() < deadline:
+                raise
+            raise CloseTimedOutError("Not closed in time: no answer came.", session_id=known) from error
         return CloseResult(known, CloseOutcome.CLOSED)
 
     def close_sessions(self, session_ids: Iterable[str | SessionInfo]) -> list[CloseResult]:

@@ -340,7 +340,7 @@ def test_a_deadline_bounds_a_close(service: Scripted):
     heard = threading.Event()
     service.always("close", held(heard))
     client = BBREClient(KEY, service.base_url)
-    with pytest.raises(errors.TimedOutError):
+    with pytest.raises(errors.CloseTimedOutError):
         client.close_session(SESSION, deadline=time.monotonic() + 0.1)
     heard.set()
     assert len(service.calls("close")) == 1
