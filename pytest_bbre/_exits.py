@@ -221,6 +221,8 @@ def _on_audit(event: str, _: object) -> None:
     if event == "os.exec" and not tracker.is_idle():
         close_everything("the process is becoming another program")
         tracker.ending = None
+    if event == "os.exec":
+        tracker.keeper.become_another()
 
 
 def _after_fork_in_child() -> None:

@@ -4,6 +4,7 @@ Must not know sessions or clients; trouble with the ledger is told once, and nev
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -227,6 +228,14 @@ class Desk:
             except LedgerError:
                 return
             wake.ring(self._ledger.folder, wake.guardian_bell(self.account))
+
+    def become_another(self) -> None:
+        """The process is about to become another program: what could not be closed is nobody's from now on."""
+        if self._begun:
+            self._begun = False
+            with contextlib.suppress(LedgerError):
+                self._ledger.disown(self.account, self._me, owners.nobody())
+                wake.ring(self._ledger.folder, wake.guardian_bell(self.account))
 
     def after_fork(self) -> None:
         """In a fork's child: nothing here is its own."""

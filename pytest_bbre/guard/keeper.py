@@ -139,6 +139,12 @@ class Keeper:
                 ledger.close()
             self._ledgers.clear()
 
+    def become_another(self) -> None:
+        """The process is about to become another program. Should that fail, it goes on as if it had just begun."""
+        with self._lock:
+            for desk in self._desks.values():
+                desk.become_another()
+
     def after_fork(self) -> None:
         """In a fork's child: all of this is the parent's."""
         for desk in self._desks.values():

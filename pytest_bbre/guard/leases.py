@@ -261,6 +261,12 @@ class Ledger(ABC):
         """The session holds no slot any more: the lease goes. Returns the owner of the next ticket, to be woken."""
 
     @abstractmethod
+    def disown(self, account: str, owner: str, heir: str) -> None:
+        """A process becomes another program, which knows nothing of its leases: from now on they are `heir`'s, and
+        nobody counts on the process any more.
+        """
+
+    @abstractmethod
     def leases(self, account: str | None = None) -> list[Lease]:
         """The leases of an account, or of all, oldest first."""
 

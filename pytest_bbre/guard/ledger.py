@@ -280,6 +280,13 @@ class SqliteLedger(Ledger):
         db.execute("DELETE FROM pauses WHERE account = ?", row)
         return _next(db, row[0])
 
+    @_writes
+    def disown(self, db: sqlite3.Connection, account: str, owner: str, heir: str) -> None:
+        """As the interface says."""
+        db.execute("UPDATE leases SET owner = ? WHERE account = ? AND owner = ?", (heir, account, owner))
+        for table in ("processes", "tickets", "evictions"):
+            db.execute(f"DELETE FROM {table} WHERE account = ? AND owner = ?", (account, owner))
+
     def leases(self, account: str | None = None) -> list[Lease]:
         """As the interface says."""
         sql = f"SELECT {LEASE} FROM leases WHERE account = ? OR ? IS NULL ORDER BY number, key"

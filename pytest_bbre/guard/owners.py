@@ -18,6 +18,7 @@ DEAD: Final = "dead"
 UNKNOWN: Final = "unknown"
 
 _LONGEST: Final = 1000  # characters of an owner; a longer text is none of ours
+_NEVER: Final = 2**62  # ticks: a start that no process has
 _ENDED: Final = (b"Z", b"X", b"x")  # states in /proc of what has ended and is still listed
 
 
@@ -79,6 +80,13 @@ def _here(pid: int) -> Owner:
     started = _started(pid)
     host, boot, namespaces = (part.replace("/", "_") for part in _machine())
     return Owner(host, boot, namespaces, pid, -1 if started is None else started)
+
+
+def nobody() -> str:
+    """This process as one that has ended, as `str(Owner)`: the heir of what it leaves when it becomes another program,
+    which has its number and its start.
+    """
+    return str(here()._replace(started=_NEVER))
 
 
 def judge(owner: str) -> Judgement:

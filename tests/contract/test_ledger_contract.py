@@ -433,6 +433,15 @@ class TestLeases:
         assert not ledger.opened(lease.key, "s-1", None, 60.0, at())
         assert ledger.leases() == []
 
+    def test_what_is_disowned_is_the_heir_s(self, ledger: Ledger):
+        """Its leases have another owner, and nothing else about them has changed; nobody else's leases have."""
+        mine, other = taken(ledger), taken(ledger, WANTED._replace(owner="other"))
+        ledger.enrol(WANTED.account, WANTED.owner, "program", at())
+        ledger.disown(WANTED.account, WANTED.owner, "heir")
+        assert the(ledger, mine.key) == mine._replace(wanted=mine.wanted._replace(owner="heir"))
+        assert the(ledger, other.key) == other
+        assert ledger.enrolled(WANTED.account) == []
+
     def test_an_adopted_lease_is_as_it_was(self, ledger: Ledger):
         """Each of its values comes back; what the ledger has already is left alone."""
         wanted = WANTED._replace(scoped=False, evictable=False)

@@ -291,6 +291,24 @@ def test_without_a_guardian_there_is_none(start: Start, service: Service, guardi
     assert list(guardians.folder.glob("guardian-*")) == []
 
 
+def test_a_process_that_becomes_another_program(start: Start, service: Service, guardians: Guardians) -> None:
+    """What it could not close is closed while that program runs, though it is the same process."""
+    service.faults.fail("close", times=1)
+    process = start(
+        """
+        open_session()
+        say("held")
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
+        """,
+        BBRE_RETRIES="0",
+    )
+    service.faults.fail("close", times=1)
+    process.wait_for("held")
+    freed(service)
+    guardians.gone()
+    assert guardians.ledger.leases() == []
+
+
 def test_a_forked_child_that_is_killed(start: Start, service: Service, guardians: Guardians) -> None:
     """Its session is closed; its parent's is not."""
     process = start(

@@ -43,6 +43,12 @@ def test_this_process_is_alive():
     assert judge(str(here())).state == ALIVE
 
 
+def test_nobody_is_dead():
+    """Who becomes another program leaves what it held to nobody."""
+    assert judge(owners.nobody()).state == DEAD
+    assert owners.nobody() != str(here())
+
+
 def test_a_process_lives_and_dies(child: subprocess.Popen[bytes]):
     """Alive; as one that has ended and was not heard of, dead; gone, dead."""
     one = owner_of(child.pid)
