@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from _benchmarks import load
 
 from pytest_bbre.engine import Engine
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes by /proc")
 
-ROOT = Path(__file__).resolve().parents[2] / "benchmarks"
 CASES = [
     *[("SIGKILL", moment) for moment in ("before create", "create in flight", "create answered", "held")],
     *[("SIGKILL", moment) for moment in ("request in flight", "close in flight")],
@@ -23,19 +21,6 @@ CASES = [
     *[("killed, forked child alive", "held"), ("segmentation fault", "request in flight"), ("SIGQUIT", "held")],
     *[("memory limit", "held"), ("exit with a hanging thread", "held"), ("os._exit", "close in flight")],
 ]
-
-
-def load(name: str) -> Any:
-    """A module of the benchmarks, which are no part of what is installed."""
-    for package in ("benchmarks", name):
-        if package not in sys.modules:
-            path = ROOT / ("__init__.py" if package == "benchmarks" else f"{name.rpartition('.')[2]}.py")
-            spec = importlib.util.spec_from_file_location(package, path)
-            assert spec is not None
-            assert spec.loader is not None
-            sys.modules[package] = module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-    return sys.modules[name]
 
 
 @pytest.fixture(scope="module")
