@@ -79,10 +79,12 @@ class Guarding:
             GuardianError: none does.
             LedgerError: the ledger can't be used.
         """
+        give_up = time.monotonic() + timeout
         with self._lock:
-            if self._starting is not None:
-                self._finish_start(timeout)
-            if not self._stopped and not self._is_served() and not self._find():
+            while not self._is_ready(max(give_up - time.monotonic(), 0.0)):
+                if self._failed is None and self._attempts < len(PAUSES) and time.monotonic() < give_up:
+                    self._start()  # the one that was started has been killed meanwhile
+                    continue
                 why = self._failed or "it ended at once"
                 log = path_of(self._ledger.folder, self._account)
                 raise GuardianError(f"The guardian of your sessions did not come up: {why}. Its log is {log}.")
@@ -106,6 +108,11 @@ class Guarding:
             os.close(pidfd)
 
     # Seeing.
+
+    def _is_ready(self, timeout: float) -> bool:
+        if self._starting is not None:
+            self._finish_start(timeout)
+        return self._stopped or self._is_served() or self._find()
 
     def _is_served(self) -> bool:
         if self._pidfd is not None:

@@ -260,7 +260,7 @@ def test_starts_that_fail_leave_no_descriptor_open(tmp_path: Path, monkeypatch: 
         return len(os.listdir("/proc/self/fd"))
 
     before = len(os.listdir("/proc/self/fd"))
-    assert [fail() for _ in range(3)] == [before] * 3
+    assert max(fail() for _ in range(3)) <= before  # fewer, where something of an earlier test ends just now
 
 
 @posix
