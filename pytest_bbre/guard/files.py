@@ -165,6 +165,11 @@ def read_salt(folder: str, known: bytes | None) -> bytes:
     return salt
 
 
+def has_salt(folder: str) -> bool:
+    """Whether there was a ledger in the folder before: the salt outlives it."""
+    return os.path.lexists(os.path.join(folder, SALT))
+
+
 @contextlib.contextmanager
 def _unusable(path: str) -> Iterator[None]:
     try:

@@ -174,7 +174,8 @@ class Ledger(ABC):
     """
 
     salt: bytes  #: 16 random bytes of the place: the key under which accounts are hashed
-    made: Moment  #: when the ledger was made; leases from before are missing until their owners adopt them
+    made: Moment  #: when the ledger was made
+    follows: bool  #: it took another's place: leases from before it was made are missing until their owners adopt them
 
     @property
     @abstractmethod

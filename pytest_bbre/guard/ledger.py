@@ -138,7 +138,7 @@ class SqliteLedger(Ledger):
         return self._database.generation
 
     def _prepare(self, db: sqlite3.Connection) -> bytes:
-        name, self.made = _prepare(db)
+        name, self.made, self.follows = _prepare(db, after=self._known_salt is not None or files.has_salt(self.folder))
         self.salt = self._known_salt = files.read_salt(self.folder, self._known_salt)
         return name
 
@@ -366,8 +366,10 @@ class SqliteLedger(Ledger):
         return True
 
 
-def _prepare(db: sqlite3.Connection) -> tuple[bytes, Moment]:
-    """Brings the schema up to date, and gives the ledger's name and when it was made. A newer file is left as it is."""
+def _prepare(db: sqlite3.Connection, *, after: bool) -> tuple[bytes, Moment, bool]:
+    """Brings the schema up to date, and gives the ledger's name, when it was made, and whether it took another's place:
+    as it does if it is made `after` one. A newer file is left as it is.
+    """
     version = _one(db, "PRAGMA user_version")
     if version < 0 or (version == 0 and _one(db, "SELECT count(*) FROM sqlite_master")):
         raise DamagedError("not a database of pytest-bbre")
@@ -379,12 +381,16 @@ def _prepare(db: sqlite3.Connection) -> tuple[bytes, Moment]:
     for table, columns in _COLUMNS.items():
         db.execute(f"SELECT {columns} FROM {table} LIMIT 0")
     now = moment(boot_id())
-    for name, value in (("name", os.urandom(16)), ("made", f"{now.wall} {now.steady} {now.boot}")):
+    for name, value in (
+        ("name", os.urandom(16)),
+        ("made", f"{now.wall} {now.steady} {now.boot}"),
+        ("follows", int(after and version == 0)),
+    ):
         db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
     sql = "SELECT value FROM meta WHERE name = ?"
     try:
         wall, steady, boot = str(_one(db, sql, "made")).split(" ")
-        return bytes(_one(db, sql, "name")), Moment(float(wall), float(steady), boot)
+        return bytes(_one(db, sql, "name")), Moment(float(wall), float(steady), boot), bool(_one(db, sql, "follows"))
     except (TypeError, ValueError) as error:
         raise DamagedError(f"malformed: {error}") from error
 

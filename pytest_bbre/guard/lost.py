@@ -178,7 +178,7 @@ class Search:
         asked = self._now()
         listing = self._door.active(within=within)
         seen = self._now()
-        missing = self._ledger.made if getattr(self._ledger, "follows", False) else None
+        missing = self._ledger.made if self._ledger.follows else None
         sight = Sight(listing, asked, seen, self._ledger.leases(self._account), missing)
         self._first_seen = {one.id: self._first_seen.get(one.id, seen) for one in sight.unknown()}
         return sight

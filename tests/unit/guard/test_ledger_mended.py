@@ -282,12 +282,12 @@ def test_a_ledger_that_is_another_one_is_noticed(path: str, ledger: SqliteLedger
             os.unlink(path + log)
     else:
         shutil.rmtree(os.path.dirname(path))
-    assert ledger.generation == 0
+    assert (ledger.generation, ledger.follows) == (0, False)
     assert ledger.leases() == []
-    assert ledger.generation == 1
+    assert (ledger.generation, ledger.follows) == (1, True)
     ledger.adopt(held)
     second = SqliteLedger(path)
-    assert second.leases() == [held]
+    assert (second.leases(), second.follows) == ([held], True)
     assert ledger.generation == 1
     assert told == []  # who set it aside says so
     second.close()

@@ -107,6 +107,19 @@ def test_one_that_a_living_reaper_looks_for_is_left_to_it(guard: Guard):
     assert guard.active() == {lost}
 
 
+def test_what_a_vanished_ledger_knew_is_left_to_people(guard: Guard):
+    """The new ledger took the old one's place. An older session in no lease may be a living owner's, who has not
+    written its lease again yet: it is told, and not closed. What was lost since then is closed.
+    """
+    kept = guard.session("alive").id
+    os.unlink(guard.ledger.path)
+    assert guard.ledger.leases() == []
+    guard.lease("dead", exclusive=True, patience=30.0)
+    report = guard.reaper.sweep()
+    assert (report.closed, [one.session_id for one in report.lost]) == ([], [kept])
+    assert kept in guard.active()
+
+
 def test_a_close_that_fails_is_tried_again(guard: Guard):
     """The lease stays, with the reason."""
     lost = lose(guard)
