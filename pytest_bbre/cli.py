@@ -1,27 +1,28 @@
-"""Knows the command `bbre`: what it prints and its exit codes. Thin: the client does the work.
-Must not know the wire, nor how closing is repeated.
+"""Knows the command `bbre`: its options, what it prints, and its exit codes. Thin: the core does the work.
+Must not know the wire, nor how sessions are told apart or closed.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+import json
+from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.metadata import version
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from ._client import BBREClient
+from . import _show
+from ._closing import CloseResult
+from ._doctor import BAD, examine
 from ._facts import EMBEDDED
 from ._settings import Settings
-from ._wire import SessionInfo
+from ._survey import LEFT, MINE, Account, Row
 from .errors import BBREError, SettingsError
-from .guard import describe, keeper
+from .guard import describe
 from .guard.reaper import Report
+
+COMPLETED_WITHIN = 2.0  # seconds for ids to be completed: a person has pressed a key and waits; our choice
 
 
 def _telling(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,16 +55,32 @@ def _settings() -> Settings:
     return settings
 
 
-def _client() -> BBREClient:
-    return BBREClient(settings=_settings())
+def _account() -> Account:
+    return Account(_settings(), lambda line: click.echo(line, err=True))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _complete_ids(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The active ids that begin so. Whatever goes wrong: nothing, since the person is in the middle of a line."""
+    try:
+        quick = {"connect_timeout": COMPLETED_WITHIN, "read_timeout": COMPLETED_WITHIN, "retries": 0}
+        with Account(_settings().override(**quick), lambda line: None) as account:
+            ids = [row.session_id for row in account.look().rows]
+    except Exception:
+        return []
+    return [one for one in ids if one is not None and one.startswith(incomplete)]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Completion of commands and ids, in bash: eval "$(_BBRE_COMPLETE=bash_source bbre)"; zsh_source and '
+    "fish_source for those shells.",
+)
 @click.version_option(package_name="pytest-bbre")
 def main() -> None:
     """Sees and closes the BBRE sessions of an account.
 
-    The account is that of BBRE_API_KEY, at BBRE_BASE_URL.
+    The account is that of BBRE_API_KEY, at BBRE_BASE_URL. Who opened what is known from the ledger, which all
+    programs of this user on this machine share.
     """
 
 
@@ -75,45 +92,63 @@ def version_() -> None:
 
 @main.command()
 @click.option("--all", "everything", is_flag=True, help="Also those that expired or were closed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with durations in seconds.")
 @_telling
-def sessions(everything: bool) -> None:
-    """List the account's sessions, newest first."""
-    with _client() as client:
-        found = list(client.list_sessions(None if everything else "active"))
-    if not found:
-        click.echo("No sessions." if everything else "No active sessions.")
-        return
-    table = Table(box=None, pad_edge=False)
-    for title in ("ID", "STATUS", "MODE", "AGE", "LEFT", "REQUESTS"):
-        table.add_column(title, no_wrap=title == "ID")
-    now = datetime.now(timezone.utc)
-    for one in found:
-        table.add_row(*_row(one, now))
-    # An id is opaque: what looks like markup or an emoji in it is part of it.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False).print(table)
+def sessions(everything: bool, as_json: bool) -> None:
+    """List the account's sessions, and who holds them.
 
-
-def _row(one: SessionInfo, now: datetime) -> tuple[str, ...]:
-    age = _seconds(now - one.created_at) if one.created_at else "?"
-    left = _seconds(one.expires_at - now) if one.expires_at and one.status == "active" else "-"
-    requests = "?" if one.request_count is None else str(one.request_count)
-    return one.id, one.status or "?", one.mode or "?", age, left, requests
-
-
-def _seconds(duration: timedelta) -> str:
-    return f"{max(duration.total_seconds(), 0):.0f} s"
+    In groups: mine, of living processes of this machine; left over by processes that have died; others', of machines
+    and containers that can't be seen from here; and those that no ledger here knows. The newest of each comes first.
+    """
+    with _account() as account:
+        survey = account.look()
+        ended = account.ended() if everything else []
+    if as_json:
+        click.echo(json.dumps(_show.to_json(survey, ended), indent=2))
+    else:
+        _show.tables(survey, ended, everything=everything)
 
 
 @main.command()
-@click.argument("ids", nargs=-1, metavar="ID...", required=True)
+@click.argument("ids", nargs=-1, metavar="ID...", shell_complete=_complete_ids)
+@click.option("--all-mine", is_flag=True, help="All that processes of this machine opened, dead or alive.")
+@click.option("--yes", is_flag=True, help="With --all-mine: do not ask.")
 @_telling
-def close(ids: tuple[str, ...]) -> None:
+def close(ids: tuple[str, ...], all_mine: bool, yes: bool) -> None:
     """Close sessions by their ids; closed or unknown ones count as closed.
 
-    Exits with 1 if any could not be closed.
+    A session is closed whoever uses it. With --all-mine it names the processes that live, and asks first. Exits with
+    1 if any could not be closed.
     """
-    with _client() as client:
-        results = client.close_sessions(ids)
+    if bool(ids) == all_mine:
+        raise click.UsageError("Give the ID... of sessions, or --all-mine.")
+    with _account() as account:
+        if all_mine:
+            found = [row for row in account.look().rows if row.group in (MINE, LEFT) and row.session_id is not None]
+            ids = tuple(str(row.session_id) for row in found)
+            if not ids:
+                click.echo("Nothing to close.")
+                return
+            if not yes:
+                _ask(found)
+        _tell_results(_close(account, ids))
+
+
+def _ask(found: Sequence[Row]) -> None:
+    for row in found:
+        at = f", at {row.place}" if row.place else ""
+        click.echo(f"{describe.safe(row.session_id)}: {row.owner}{at}; {row.reason}")
+    click.confirm(f"Close {len(found)}?", abort=True)
+
+
+def _close(account: Account, ids: Sequence[str]) -> list[CloseResult]:
+    if len(ids) < 2:
+        return account.close(ids)
+    with _show.progress("Closing", len(set(ids))) as step:
+        return account.close(ids, lambda result: step())
+
+
+def _tell_results(results: Sequence[CloseResult]) -> None:
     for result in results:
         click.echo(str(result), err=not result.success)
     if not all(result.success for result in results):
@@ -130,8 +165,10 @@ def reap(dry_run: bool, yes: bool) -> None:
     For each session of the ledger it says why it may be closed, which is the proof that its process is dead, or why it
     is left alone. Exits with 1 if any could not be closed.
     """
-    reaper, ledger = keeper.reaper(_settings(), lambda line: click.echo(line, err=True))
-    try:
+    with _account() as account:
+        reaper = account.visit.reaper
+        if reaper is None:  # why has been told
+            raise SystemExit(1)
         cases = reaper.plan()
         for case in cases:
             told = f"{describe.session(case.lease)}: {describe.safe(case.reason)}"
@@ -142,9 +179,9 @@ def reap(dry_run: bool, yes: bool) -> None:
         elif not dry_run:
             if not yes:
                 click.confirm(f"Close {due}?", abort=True)
-            _tell_report(reaper.sweep())
-    finally:
-        ledger.close()
+            with _show.busy("Closing"):
+                report = reaper.sweep()
+            _tell_report(report)
 
 
 def _tell_report(report: Report) -> None:
@@ -155,4 +192,19 @@ def _tell_report(report: Report) -> None:
     for failed in report.failed:
         click.echo(f"{describe.safe(failed.session_id)}: failed: {describe.safe(failed.reason)}", err=True)
     if report.failed:
+        raise SystemExit(1)
+
+
+@main.command()
+@_telling
+def doctor() -> None:
+    """Look at everything that sessions need, and say what is wrong.
+
+    Settings, service and key, slots, ledger, guardian, and what is by design only on this system. Exits with 1 if
+    anything does not work.
+    """
+    with _show.busy("Looking"):
+        found = list(examine(Settings.resolve()))
+    _show.checks(found)
+    if any(check.state == BAD for check in found):
         raise SystemExit(1)

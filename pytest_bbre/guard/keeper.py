@@ -8,15 +8,17 @@ import hashlib
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import LedgerError
-from .leases import Lease, Wanted
+from . import owners
+from .leases import Lease, Moment, Wanted, moment
 
 if TYPE_CHECKING:
     from .._settings import Settings
     from .desk import Desk
-    from .door import Service
+    from .door import Door, Service
     from .hold import Hold
     from .ledger import SqliteLedger
     from .reaper import Reaper
@@ -105,7 +107,6 @@ class Keeper:
             return self._desks[key]
 
     def _ledger(self, state_dir: str | None) -> tuple[SqliteLedger, Bell]:
-        from . import owners
         from .place import open_ledger
         from .wake import Bell, bell_of
 
@@ -158,29 +159,71 @@ def account_id(salt: bytes, base_url: str, api_key: str) -> str:
     return hashlib.blake2b(f"{base_url}\0{api_key}".encode(), key=salt, digest_size=16).hexdigest()
 
 
-def reaper(settings: Settings, tell: Callable[[str], None]) -> tuple[Reaper, SqliteLedger]:
-    """The reaper of an account, for a command that opens no session; and the ledger, to be closed after it.
+class Visit(NamedTuple):
+    """The guard of an account, for a command that opens no session.
+
+    Attributes:
+        account: its name in the ledger.
+        door: the way to the service.
+        ledger: None where it can't be used, which has been told.
+        reaper: closes what dead owners left; None without a ledger.
+    """
+
+    account: str
+    door: Door
+    ledger: SqliteLedger | None
+    reaper: Reaper | None
+
+    def now(self) -> Moment:
+        """The time, as the ledger notes it."""
+        return moment(owners.boot_id())
+
+    def end(self, session_id: str) -> None:
+        """Takes a session out of the ledger that the service says holds no slot.
+
+        Raises:
+            LedgerError: it can't be written.
+        """
+        ledger = self.ledger
+        if ledger is None:
+            return
+        for lease in ledger.leases(self.account):
+            if lease.session_id == session_id:
+                _ring(ledger, ledger.end(lease.key))
+
+    def close(self) -> None:
+        """Lets go of the ledger."""
+        if self.ledger is not None:
+            self.ledger.close()
+
+
+def visit(settings: Settings, tell: Callable[[str], None]) -> Visit:
+    """The guard of an account.
 
     Args:
         settings: with a real address and a key.
         tell: shows a line to the person who runs the command.
-
-    Raises:
-        LedgerError: the ledger can't be used.
     """
-    from . import owners, wake
     from .door import Door
     from .place import open_ledger
     from .reaper import Reaper
 
-    ledger = open_ledger(settings.state_dir, tell)
+    door = Door(_service(settings))
+    try:
+        ledger = open_ledger(settings.state_dir, tell)
+    except LedgerError as error:
+        tell(f"bbre: {error} Whose the sessions are can't be told without it.")
+        return Visit("", door, None, None)
     account = account_id(ledger.salt, settings.base_url, str(settings.api_key))
+    reaper = Reaper(ledger, account, door, str(owners.here()), wake=partial(_ring, ledger))
+    return Visit(account, door, ledger, reaper)
 
-    def ring(owner: str | None) -> None:
-        if owner is not None:
-            wake.ring(ledger.folder, wake.bell_of(owner))
 
-    return Reaper(ledger, account, Door(_service(settings)), str(owners.here()), wake=ring), ledger
+def _ring(ledger: SqliteLedger, owner: str | None) -> None:
+    from . import wake
+
+    if owner is not None:
+        wake.ring(ledger.folder, wake.bell_of(owner))
 
 
 def _service(settings: Settings) -> Service:
