@@ -1,11 +1,14 @@
 """Knows how a process dies: this way, at this moment. Run as a script: `_victim.py WAY MOMENT`.
-Must not know who looks at what it leaves. It says "dying" when it is about to.
+Must not know who looks at what it leaves. It says "dying PID" when it is about to: that is whose session it is.
+
+It is a file of tests, too: for pytest-xdist, whose worker or controller dies.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +25,8 @@ from pytest_bbre.guard.place import open_ledger
 ENDPOINTS = {"before create": "create", "create in flight": "create", "create answered": "create"}
 ENDPOINTS |= {"request in flight": "request", "close in flight": "close"}
 NOW = threading.Event()  # the moment has come
+TOLD = 9  # the descriptor of the controller to which its worker says that it dies
+PYTEST = ["-q", "-c", os.devnull, "-p", "no:cacheprovider", "--import-mode=importlib"]
 
 
 def guardian() -> int:
@@ -89,6 +94,53 @@ def both_at_once() -> None:
     time.sleep(5)
 
 
+def all_of_the_session() -> None:
+    if not os.fork():
+        os.setpgid(0, 0)  # a group of its own in the session of its parent, as a shell's job is
+        open_session()
+        os.kill(os.getppid(), signal.SIGCONT)
+        time.sleep(600)
+    signal.sigtimedwait([signal.SIGCONT], 20)
+    others = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _session_of(pid) == os.getsid(0)]
+    for pid in sorted(others, key=lambda pid: pid == os.getpid()):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def a_test_that_takes_too_long() -> None:
+    import pytest
+
+    pytest.main([*PYTEST, "--timeout=0.2", "--timeout-method=thread", f"{__file__}::test_sleeps"])
+
+
+def test_sleeps() -> None:
+    time.sleep(600)
+
+
+def test_dies_with_its_worker_or_controller() -> None:
+    way, moment = json.loads(os.environ["BBRE_VICTIM"])
+    wait_at(moment)
+    controller = os.getppid()
+    with open(f"/proc/{controller}/fd/{TOLD}", "wb", buffering=0) as told:
+        told.write(f"dying {os.getpid()}\n".encode())
+    os.kill({"xdist worker killed": os.getpid(), "xdist controller killed": controller}[way], signal.SIGKILL)
+    time.sleep(600)
+
+
+def become_a_controller(way: str, moment: str) -> None:
+    os.environ["BBRE_VICTIM"] = json.dumps([way, moment])
+    os.dup2(1, TOLD)  # what pytest has to say is not for whoever waits for one word
+    os.dup2(2, 1)
+    command = [sys.executable, "-m", "pytest", *PYTEST, "-n1", "--max-worker-restart=0"]
+    os.execv(sys.executable, [*command, f"{__file__}::test_dies_with_its_worker_or_controller"])
+
+
 def crash() -> None:
     ctypes.string_at(0)
 
@@ -115,9 +167,13 @@ WAYS = {
     "exit with a hanging thread": exit_with_a_hanging_thread,
     "forked child killed": a_forked_child_is_killed,
     "killed, forked child alive": killed_with_a_forked_child_alive,
+    "whole login session": all_of_the_session,
+    "pytest-timeout's thread": a_test_that_takes_too_long,
     "guardian first": guardian_first,
     "guardian at the same instant": both_at_once,
 }
+
+WITH_XDIST = ("xdist worker killed", "xdist controller killed")
 
 
 def wait_at(moment: str) -> None:
@@ -157,10 +213,14 @@ def wait_at(moment: str) -> None:
 def main() -> None:
     """Dies."""
     way, moment = sys.argv[1:]
+    if way in WITH_XDIST:
+        become_a_controller(way, moment)
+    if way == "whole login session":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCONT])
     if moment.startswith(("before", "create")) and way.startswith("guardian"):
         open_session()  # so that there is a guardian to kill
     wait_at(moment)
-    os.write(1, b"dying\n")
+    os.write(1, f"dying {os.getpid()}\n".encode())
     WAYS[way]()
     assert tracker is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from . import _victim
 MOMENTS = ("before create", "create in flight", "create answered", "held", "request in flight", "close in flight")
 VICTIM = str(Path(_victim.__file__))
 LIMIT = 20.0  # seconds for anything
-ONLY_HELD = ("forked child killed",)  # the child opens a session itself, which the other moments would stop
+# In these a child opens a session itself, which the other moments would stop.
+ONLY_HELD = ("forked child killed", "whole login session")
+SLOW = ("pytest-timeout's thread",)  # pytest has to be loaded between the moment and the death
 BY_THE_NEXT = ("guardian at the same instant",)  # nobody is left to close: the next process does
 NEIGHBOUR = """
 import sys
@@ -48,6 +51,7 @@ class Scene:
 
     def __init__(self, engine: Engine, folder: str, python: str) -> None:
         self.engine = engine
+        self.refused = 0  # creates that came to nothing
         self.python = python
         quick = {
             "BBRE_RETRY_MIN": "0.1",
@@ -69,27 +73,38 @@ class Scene:
     def dies(self, way: str, moment: str) -> Found:
         """One death."""
         if "flight" in moment:
-            self.engine.faults.delay(_victim.ENDPOINTS[moment], seconds=1.0, times=1)
+            seconds = 2.0 if way in SLOW else 1.0
+            self.engine.faults.delay(_victim.ENDPOINTS[moment], seconds=seconds, times=1)
         command = [self.python, VICTIM, way, moment]
         victim = subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
         assert victim.stdout is not None
-        said = victim.stdout.readline()
-        died = time.monotonic()
+        said = victim.stdout.readline().split()
         if way != "exec":  # that one lives on, and holds nothing
-            victim.wait(LIMIT)
-            died = time.monotonic()
+            _wait_for_end(int(said[1]))
+        died = time.monotonic()
+        if moment == "create in flight":
+            died = self._wait_for_creates()
         if way in BY_THE_NEXT:
             subprocess.run([self.python, "-c", NEXT], env=self.environment, check=True, timeout=LIMIT)
         while self.left() and time.monotonic() - died < LIMIT:
             time.sleep(0.005)
-        seconds = None if self.left() or said != b"dying\n" else time.monotonic() - died
+        seconds = None if self.left() or said[:1] != [b"dying"] else time.monotonic() - died
         if way == "exec":
             victim.kill()
         victim.communicate()
         self.engine.faults.clear()
         return Found(way, moment, seconds, self.is_well())
+
+    def _wait_for_creates(self) -> float:
+        """Waits until the service has done what it was asked for: only then there is a session. Gives that time."""
+        give_up = time.monotonic() + LIMIT
+        while self.engine.calls("create") > self.engine.totals()["opened"] + self.refused:
+            if time.monotonic() > give_up:  # the connection was cut before all of the request was there
+                self.refused += 1
+            time.sleep(0.002)
+        return time.monotonic()
 
     def is_well(self) -> bool:
         """Whether the neighbour lives, and its session with it."""
@@ -101,6 +116,16 @@ class Scene:
     def end(self) -> None:
         """The neighbour ends as it should."""
         self.neighbour.communicate()
+
+
+def _wait_for_end(pid: int) -> None:
+    """Waits until a process has ended, whoever's child it is; it may have ended by now."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([watched], [], [], LIMIT)
+    os.close(watched)
 
 
 def run(python: str, ways: list[str], moments: list[str]) -> list[Found]:
@@ -126,7 +151,7 @@ def main() -> None:
     """Runs and prints; exit status 1 if anything was left or harmed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", nargs="*", default=[sys.executable], help="interpreters with the package installed")
-    parser.add_argument("--ways", nargs="*", default=list(_victim.WAYS), metavar="WAY")
+    parser.add_argument("--ways", nargs="*", default=[*_victim.WAYS, *_victim.WITH_XDIST], metavar="WAY")
     parser.add_argument("--moments", nargs="*", default=list(MOMENTS), metavar="MOMENT")
     given = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -35,6 +35,7 @@ _GARBAGE: Final = b"<!doctype html><title>502 Bad Gateway</title><h1>Bad Gateway
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Account, Fields], Awaitable[_wire.Json]]
+Asked = tuple[Account, Fields] | Refused
 Control = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -89,15 +90,33 @@ class Api:
         if request.method != "POST":
             words = f"{request.path} is asked by POST, not {request.method}."
             return self._refuse(Refused("VALIDATION_ERROR", words, status=405, headers={"Allow": "POST"}))
+        asked = await self._read(
+            request
+        )  # before any delay: what has arrived is done, though its asker may die meanwhile
         self._arrivals.count(endpoint)
         delay, fault = self._faults.take(endpoint)
         if delay := delay + self._latency.get(endpoint, 0.0):
             await asyncio.sleep(delay)
         if fault is None:
-            return await self._work(endpoint, request)
-        return await self._meet(fault, endpoint, request)
+            return await self._work(endpoint, asked)
+        return await self._meet(fault, endpoint, asked, request)
 
-    async def _meet(self, fault: Fault, endpoint: str, request: web.BaseRequest) -> web.StreamResponse:
+    async def _read(self, request: web.BaseRequest) -> Asked:
+        """Who asks, and what for; or why that is refused."""
+        try:
+            account = self._accounts.authenticate(_key(request))
+            return account, Fields(await read_object(request))
+        except Refused as refused:
+            return refused
+        except Exception:
+            return self._failed("reading a request")
+
+    def _failed(self, what: str) -> Refused:
+        """A bug of ours is answered as the service answers its own."""
+        _log.exception("%s failed", what)
+        return Refused("SERVICE_ERROR")
+
+    async def _meet(self, fault: Fault, endpoint: str, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
         """Carries a fault out."""
         if fault.kind == "hang":
             await asyncio.sleep(fault.seconds)
@@ -106,23 +125,24 @@ class Api:
             return self._refuse(Refused(fault.code, fault.message, headers=extra))
         if fault.kind == "garbage":
             return web.Response(body=_GARBAGE, content_type="text/html", headers=self._headers)
-        answer = await self._work(endpoint, request) if fault.kind in DONE_FIRST else web.Response()
+        answer = await self._work(endpoint, asked) if fault.kind in DONE_FIRST else web.Response()
         if fault.kind == "half_answer":
             return await _half(answer, request)
         if request.transport is not None:
             request.transport.abort()
         return answer
 
-    async def _work(self, endpoint: str, request: web.BaseRequest) -> web.Response:
+    async def _work(self, endpoint: str, asked: Asked) -> web.Response:
         """Does what an endpoint is for."""
         try:
-            account = self._accounts.authenticate(_key(request))
-            answer = await self._handlers[endpoint](account, Fields(await read_object(request)))
+            if isinstance(asked, Refused):
+                return self._refuse(asked)
+            account, fields = asked
+            answer = await self._handlers[endpoint](account, fields)
         except Refused as refused:
             return self._refuse(refused)
-        except Exception:  # a bug of ours is answered as the service answers its own
-            _log.exception("%s failed", endpoint)
-            return self._refuse(Refused("SERVICE_ERROR"))
+        except Exception:
+            return self._refuse(self._failed(endpoint))
         return respond(200, answer, self._headers)
 
     def _refuse(self, refused: Refused) -> web.Response:

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -206,6 +207,21 @@ def test_latency_and_delays_come_before_the_work(target: Any) -> None:
         assert engine.sessions() == []
         waiting.join(LIMIT)
         assert len(engine.sessions()) == 1
+
+
+def test_what_has_arrived_is_done_though_its_asker_dies(engine: Engine) -> None:
+    """As a service does: the create of a client that was killed meanwhile opens a session."""
+    engine.faults.delay("create", 0.3, times=1)
+    place = urlsplit(engine.base_url)
+    with socket.create_connection((place.hostname, place.port), LIMIT) as asker:
+        head = f"POST {_wire.PATHS['create']} HTTP/1.1\r\nHost: x\r\nx-api-key: {engine.api_key}\r\n"
+        asker.sendall(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())
+        engine.wait_for("create", 1, LIMIT)
+        assert engine.sessions() == []
+    give_up = time.monotonic() + LIMIT
+    while not engine.sessions():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
 
 
 def test_nonsense_on_the_port_harms_nobody(engine: Engine, post: Post) -> None:
