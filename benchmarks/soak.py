@@ -14,14 +14,18 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from pytest_bbre import errors
 from pytest_bbre.engine import Engine
 from pytest_bbre.guard.ledger import SqliteLedger
 
 TIMEOUTS = {"BBRE_RETRY_MIN": "0.05", "BBRE_RETRY_MAX": "0.2", "BBRE_CONNECT_TIMEOUT": "2", "BBRE_READ_TIMEOUT": "3"}
+MISHAPS = ("kill", "kill", "kill", "kill", "kill", "kill", "term", "term", "guardian", "guardian")
+MISHAPS += ("engine", "engine", "restart", "crash")
 SETTLED_IN = 60.0  # seconds for what is left to be closed, after the last fault
 NEXT = "from pytest_bbre import open_session; open_session(slot_timeout=60).close()"
 WORKER = """
@@ -46,7 +50,7 @@ while True:
                 except passing:
                     continue
                 if status != "active" and tracker.ending is None:  # else it is this process that closes it
-                    say(f"HARMED {session.id} {status}")
+                    say(f"HARMED {session.id} {status} {session._info.engine}")
         say("round")
     except errors.SessionLimitReachedError as error:
         say("LIMIT " + type(error).__name__)
@@ -60,9 +64,10 @@ while True:
 class Crowd:
     """The worker processes, and what they said."""
 
-    def __init__(self, environment: dict[str, str], choices: random.Random) -> None:
+    def __init__(self, environment: dict[str, str], choices: random.Random, gone: set[str]) -> None:
         self._environment = environment
         self._choices = choices
+        self._gone = gone  # engines that were killed, and took their sessions with them
         self._lock = threading.Lock()
         self.rounds = 0
         self.bad: list[str] = []
@@ -84,7 +89,7 @@ class Crowd:
                 with self._lock:
                     if line == "round\n":
                         self.rounds += 1
-                    else:
+                    elif not line.startswith("HARMED") or line.split()[-1] not in self._gone:
                         self.bad.append(line.strip())
 
     def kill(self, signum: int) -> None:
@@ -92,6 +97,27 @@ class Crowd:
         process = self.processes.pop(self._choices.randrange(len(self.processes)))
         process.send_signal(signum)
         self.add()
+
+    def crash(self, folder: str) -> None:
+        """All of them and the guardian, at one instant: the ledger's file is as it lay on the disk then."""
+        everybody = [process.pid for process in self.processes] + guardians(folder)
+        for pid in everybody:
+            _send(pid, signal.SIGSTOP)
+        everybody += guardians(folder)  # one that was just starting
+        ledger = Path(folder) / "ledger.db"
+        found = {name: path.read_bytes() for name in ("", "-wal") if (path := Path(f"{ledger}{name}")).exists()}
+        for pid in everybody:
+            _send(pid, signal.SIGKILL)
+        for process in self.processes:
+            process.wait()
+        for name in ("", "-wal", "-shm"):
+            Path(f"{ledger}{name}").unlink(missing_ok=True)
+        for name, content in found.items():
+            Path(f"{ledger}{name}").write_bytes(content)
+            Path(f"{ledger}{name}").chmod(0o600)
+        self.processes, before = [], self.processes
+        for _ in before:
+            self.add()
 
     def end(self) -> None:
         """All of them, half of them without a goodbye."""
@@ -108,6 +134,11 @@ def guardians(folder: str) -> list[int]:
     return [pid for pid in found if _comm(pid) == "bbre-guardian\n"]
 
 
+def _send(pid: int, signum: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
 def _comm(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text()
@@ -115,16 +146,44 @@ def _comm(pid: int) -> str:
         return ""
 
 
-def disturb(choices: random.Random, engine: Engine, crowd: Crowd, folder: str) -> str:
+class Service:
+    """An engine that is started again, at the same address and with the same key, after it was killed."""
+
+    def __init__(self) -> None:
+        self.gone: set[str] = set()
+        self.opened = 0
+        self.engine = Engine(max_sessions=10).start()
+
+    def close(self) -> None:
+        """Ends it."""
+        self.engine.stop()
+
+    def restart(self) -> None:
+        """Kills it, with all its sessions."""
+        before = self.engine
+        self.opened += before.totals()["opened"]
+        port, key = urlsplit(before.base_url).port or 0, str(before.api_key)
+        self.gone.add(before.instance)
+        os.kill(before.pid, signal.SIGKILL)
+        before.stop()
+        self.engine = Engine(max_sessions=10, port=port, api_keys=[key]).start()
+
+
+def disturb(choices: random.Random, service: Service, crowd: Crowd, folder: str) -> str:
     """One mishap; what it was."""
-    what = choices.choice(["kill", "kill", "kill", "term", "guardian", "engine", *(["fault"] * 6)])
+    engine = service.engine
+    what = choices.choice([*MISHAPS, *(["fault"] * 12)])
     if what == "kill":
         crowd.kill(signal.SIGKILL)
     elif what == "term":
         crowd.kill(signal.SIGTERM)
     elif what == "guardian":
         for pid in guardians(folder):
-            os.kill(pid, signal.SIGKILL)
+            _send(pid, signal.SIGKILL)
+    elif what == "restart":
+        service.restart()
+    elif what == "crash":
+        crowd.crash(folder)
     elif what == "engine":
         os.kill(engine.pid, signal.SIGSTOP)
         time.sleep(choices.random())
@@ -167,20 +226,22 @@ def run(given: argparse.Namespace) -> list[str]:
     """All of it; what is wrong after it."""
     choices = random.Random(given.seed)
     mishaps: dict[str, int] = {}
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, Engine(max_sessions=10) as engine:
-        environment = {**os.environ, **engine.environ(), **TIMEOUTS, "BBRE_STATE_DIR": folder}
-        crowd = Crowd(environment, choices)
+    service = Service()
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(service):
+        environment = {**os.environ, **service.engine.environ(), **TIMEOUTS, "BBRE_STATE_DIR": folder}
+        crowd = Crowd(environment, choices, service.gone)
         started, most = time.monotonic(), 0
         for _ in range(given.processes):
             crowd.add()
         while crowd.rounds < given.rounds and time.monotonic() - started < given.seconds:
-            what = disturb(choices, engine, crowd, folder)
+            what = disturb(choices, service, crowd, folder)
             mishaps[what] = mishaps.get(what, 0) + 1
             time.sleep(choices.random() * 0.4)
             try:
-                most = max(most, len(engine.sessions()))
+                most = max(most, len(service.engine.sessions()))
             except errors.EngineError as error:
                 crowd.bad.append(str(error))
+        engine = service.engine
         engine.faults.clear()
         crowd.end()
         left = settle(engine, folder, environment)
@@ -188,7 +249,7 @@ def run(given: argparse.Namespace) -> list[str]:
             f"\nseed {given.seed}: {crowd.rounds} rounds in {time.monotonic() - started:.0f} s; at most {most} active"
         )
         print(
-            f"  opened {engine.totals()['opened']}; mishaps: "
+            f"  opened {service.opened + engine.totals()['opened']}; mishaps: "
             + ", ".join(f"{k} {v}" for k, v in sorted(mishaps.items()))
         )
         print(f"  left: {len(left)}; harmed or refused: {len(crowd.bad)}")

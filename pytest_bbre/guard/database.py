@@ -50,7 +50,8 @@ class Database:
             with.
 
     Attributes:
-        generation: goes up whenever the file is another one than before: set aside, or deleted and made anew.
+        generation: goes up whenever the file is another one than before: set aside, deleted and made anew, or put in
+            its place by somebody, such as an older copy of it.
         opened: how often the file was opened.
     """
 
@@ -60,6 +61,7 @@ class Database:
         self.generation = 0
         self.opened = 0
         self._name: bytes | None = None
+        self._identity: files.Identity | None = None
         self._tell = tell
         self._lines: list[str] = []
         self._prepare = prepare
@@ -134,9 +136,10 @@ class Database:
                 self._set_aside(error)
                 part.db, name = self._open(part)
         self.opened += 1
-        if self._name not in (None, name):
+        known = self._name, self._identity
+        self._name, self._identity = name, part.identity
+        if known not in ((None, None), (self._name, self._identity)):
             self.generation += 1
-        self._name = name
         return part.db
 
     def _open(self, part: _Part) -> tuple[sqlite3.Connection, bytes]:

@@ -180,7 +180,9 @@ class Ledger(ABC):
     @property
     @abstractmethod
     def generation(self) -> int:
-        """Goes up when the ledger was replaced by an empty one. Owners then enrol again, and adopt what they hold."""
+        """Goes up when the ledger was replaced, by an empty one or by an older copy. Owners then enrol again, and adopt
+        what they hold.
+        """
 
     # Processes.
 
@@ -235,7 +237,9 @@ class Ledger(ABC):
 
     @abstractmethod
     def adopt(self, lease: Lease) -> None:
-        """Writes a lease that its owner remembers and this ledger does not, after the old one was set aside."""
+        """Writes a lease as its owner remembers it, after the ledger became another one. What the ledger has of it is
+        replaced, unless somebody is closing it in its owner's place.
+        """
 
     @abstractmethod
     def touch(self, key: str, now: Moment) -> None:

@@ -234,6 +234,7 @@ class SqliteLedger(Ledger):
     @_writes
     def adopt(self, db: sqlite3.Connection, lease: Lease) -> None:
         """As the interface says."""
+        db.execute("DELETE FROM leases WHERE key = ? AND reaper IS NULL", (lease.key,))
         _insert(db, lease)
         # Numbers of tickets go on after those of the earlier ledger, so that none stands for two.
         db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'tickets'", (lease.number,))

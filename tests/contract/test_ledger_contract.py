@@ -443,13 +443,14 @@ class TestLeases:
         assert ledger.enrolled(WANTED.account) == []
 
     def test_an_adopted_lease_is_as_it_was(self, ledger: Ledger):
-        """Each of its values comes back; what the ledger has already is left alone."""
+        """Each of its values comes back. It takes the place of an older entry, unless somebody is closing that."""
         wanted = WANTED._replace(scoped=False, evictable=False)
         full = Lease(
             *("key", 50, wanted, FAILED, "s-1", "engine", at(1), at(2), 3, "reaper", "somebody", 4, at(5), "a reason"),
         )
+        ledger.adopt(full._replace(state=OPENING, number=7, session_id=None, reaper=None))
         ledger.adopt(full)
-        ledger.adopt(full._replace(state=OPEN, number=7))
+        ledger.adopt(full._replace(state=OPEN, number=8))
         assert ledger.leases() == [full]
 
     def test_numbers_go_on_after_an_adopted_one(self, ledger: Ledger):

@@ -293,6 +293,23 @@ def test_a_ledger_that_is_another_one_is_noticed(path: str, ledger: SqliteLedger
     second.close()
 
 
+def test_an_older_copy_in_its_place_is_noticed(path: str, ledger: SqliteLedger, tmp_path: Path):
+    """As a backup is: what it does not know, or knows of earlier, its owners write again."""
+    (first,) = ledger.leases()
+    logs = [name for name in ("", "-wal") if os.path.exists(path + name)]
+    for name in logs:
+        shutil.copy(path + name, f"{tmp_path}/copy{name}")
+    assert ledger.opened(first.key, "session_1", None, 300.0, NOW)
+    held = [ledger.leases()[0], take(ledger)]
+    os.unlink(path + "-shm")
+    for name in logs:
+        os.replace(f"{tmp_path}/copy{name}", path + name)
+    assert (ledger.leases(), ledger.generation) == ([first], 1)
+    for lease in held:
+        ledger.adopt(lease)
+    assert (ledger.leases(), ledger.generation) == (held, 1)
+
+
 def test_accounts_keep_their_names_in_a_new_ledger(path: str, ledger: SqliteLedger):
     """The salt outlives the database, and where the whole folder went, whoever comes first puts its own back."""
     salt = ledger.salt
