@@ -106,7 +106,8 @@ class Guardian:
         serving = self._ledger.guardian(self._account)
         if serving == self._me:
             return True
-        return serving is None and self.claim()  # the ledger was set aside, and a new one begun
+        # The ledger was set aside, and a new one begun; or what is written there is of one that has died.
+        return (serving is None or owners.judge(serving).state == DEAD) and self.claim()
 
     def _look(self) -> None:
         known = self._known()

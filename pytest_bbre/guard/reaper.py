@@ -21,7 +21,7 @@ from .door import CLOSED, ENDED, GONE, REFUSED, Closed, Door
 from .leases import Lease, Ledger, Moment, moment
 from .lost import Found, Looked, Search, Suspect
 from .owners import DEAD
-from .verdicts import END, KEY_REFUSED, LEAVE, LOOK, Case, Judge, cached, verdict
+from .verdicts import END, KEY_REFUSED, LEAVE, LOOK, Case, Judge, cached, in_use, verdict
 
 AT_ONCE: Final = 10  # sessions closed at the same time: as many as an account has
 
@@ -115,7 +115,9 @@ class Reaper:
     def plan(self) -> list[Case]:
         """What may be done about each lease of the account, and why. Changes nothing."""
         judge, now = cached(self._judge), self._now()
-        cases = [verdict(lease, judge, now, self._retry) for lease in self._ledger.leases(self._account)]
+        leases = self._ledger.leases(self._account)
+        used = in_use(leases, judge)
+        cases = [verdict(lease, judge, now, self._retry, used) for lease in leases]
         return [
             case._replace(due=self._search.due(case.lease.key, now)) if case.verdict == LOOK else case for case in cases
         ]

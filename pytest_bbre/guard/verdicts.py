@@ -5,7 +5,7 @@ Must not know how a session is closed, nor change anything.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from typing import Final, NamedTuple
 
 from .leases import FAILED, Lease, Moment
@@ -56,7 +56,17 @@ def cached(judge: Judge) -> Judge:
     return ask
 
 
-def verdict(lease: Lease, judge: Judge, now: Moment, retry: tuple[float, float]) -> Case:
+def in_use(leases: Iterable[Lease], judge: Judge) -> frozenset[str]:
+    """The sessions that somebody holds who is not proven dead. Two leases of one session are nothing that we write, so
+    one of them may be forged, or of a ledger from before.
+    """
+    held = (lease for lease in leases if lease.session_id is not None and judge(lease.wanted.owner).state != DEAD)
+    return frozenset(str(lease.session_id) for lease in held)
+
+
+def verdict(
+    lease: Lease, judge: Judge, now: Moment, retry: tuple[float, float], used: Container[str] = frozenset()
+) -> Case:
     """What may be done about a lease.
 
     Args:
@@ -64,6 +74,7 @@ def verdict(lease: Lease, judge: Judge, now: Moment, retry: tuple[float, float])
         judge: tells whether an owner is alive.
         now: the time.
         retry: seconds between which the first delay before another try lies.
+        used: the sessions that are `in_use`.
     """
     if lease.reaper is not None and judge(lease.reaper).state != DEAD:
         return Case(lease, LEAVE, "another process is closing it", 1.0)
@@ -75,6 +86,8 @@ def verdict(lease: Lease, judge: Judge, now: Moment, retry: tuple[float, float])
         reason = f"it was taken away for {lease.evicted_by}"
     elif owner.state != DEAD:
         return Case(lease, LEAVE, owner.reason, None)
+    elif not lost and lease.session_id in used:
+        return Case(lease, LEAVE, f"{owner.reason}, but another process holds a session of that id", None)
     else:
         reason = owner.reason
     if lease.is_lapsed(now):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # helpers that all tests share
 sys.path.insert(0, str(Path(__file__).resolve().parents[0]))  # and those of this folder
 
+from _guardians import Guardians
 from _process import LIMIT, Starter
 
 from pytest_bbre.engine import Engine
@@ -85,3 +88,13 @@ def start(tmp_path: Path, service: Service, request: pytest.FixtureRequest) -> I
     starter.kill_all()
     key = str(service.engine.api_key)
     assert not any(key in written for written in starter.written()), "a process wrote the API key"
+
+
+@pytest.fixture
+def guardians(tmp_path: Path) -> Iterator[Guardians]:
+    """None of them may be left when the test ends."""
+    found = Guardians(tmp_path / "state")
+    yield found
+    found.close()
+    for pid in found.pids():
+        os.kill(pid, signal.SIGKILL)

@@ -7,17 +7,15 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _guardians import Guardians, freed, until
 from _process import LIMIT, Process, Start
 
 from pytest_bbre.guard import __main__ as entry
 from pytest_bbre.guard import owners
-from pytest_bbre.guard.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     from conftest import Service
@@ -25,72 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes by /proc")
 
 HELD = "session = open_session(); say('held', session.id); rest()"
-
-
-def until(done: Callable[[], object], what: str) -> None:
-    """Waits until something is so, looking every 10 ms."""
-    give_up = time.monotonic() + LIMIT
-    while not done():
-        assert time.monotonic() < give_up, f"never: {what}"
-        time.sleep(0.01)
-
-
-class Guardians:
-    """The guardians of one ledger, asked from the ledger and from /proc."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._ledger: SqliteLedger | None = None
-
-    @property
-    def ledger(self) -> SqliteLedger:
-        """The test's own look at it."""
-        if self._ledger is None:
-            self._ledger = SqliteLedger(str(self.folder / "ledger.db"))
-        return self._ledger
-
-    def pids(self) -> list[int]:
-        """Processes that guard with this ledger, by what their logs say, which still are guardians."""
-        said = "".join(path.read_text() for path in self.folder.glob("guardian-*.log*"))
-        found = {int(pid) for pid in re.findall(r"\[(\d+)\] guards", said)}
-        return sorted(pid for pid in found if _is_guardian(pid))
-
-    def one(self) -> int:
-        """The only one, as soon as there is exactly one."""
-        until(lambda: len(self.pids()) == 1, "exactly one guardian")
-        return self.pids()[0]
-
-    def gone(self) -> None:
-        """Waits until there is none."""
-        until(lambda: not self.pids(), "no guardian any more")
-
-    def close(self) -> None:
-        """Lets go of the ledger."""
-        if self._ledger is not None:
-            self._ledger.close()
-
-
-def _is_guardian(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return Path(f"/proc/{pid}/comm").read_text() == "bbre-guardian\n" and ") Z " not in stat
-    except OSError:
-        return False
-
-
-@pytest.fixture
-def guardians(tmp_path: Path) -> Iterator[Guardians]:
-    """None of them may be left when the test ends."""
-    found = Guardians(tmp_path / "state")
-    yield found
-    found.close()
-    for pid in found.pids():
-        os.kill(pid, signal.SIGKILL)
-
-
-def freed(service: Service) -> None:
-    """Waits until the service has no active session."""
-    until(lambda: not service.active(), "nothing is active")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGXCPU])

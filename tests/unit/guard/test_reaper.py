@@ -65,6 +65,19 @@ def test_only_sessions_of_dead_owners_are_closed(guard: Guard):
     assert guard.active() == kept == set(guard.leases())
 
 
+@pytest.mark.parametrize("holder", ["alive", "unknown"])
+def test_a_session_that_two_leases_name_is_not_closed_for_the_dead_one(guard: Guard, holder: str):
+    """One of them may be forged: whoever is not dead keeps it. When that one has gone, it is closed."""
+    kept = guard.session(holder)
+    forged = guard.lease("dead")
+    assert guard.ledger.opened(forged.key, kept.id, kept.engine, 300.0, now())
+    report = guard.reaper.sweep()
+    assert (report.closed, report.left, guard.active()) == ([], 0, {kept.id})
+    assert "another process holds a session of that id" in guard.reaper.plan()[-1].reason
+    guard.ledger.end(next(lease.key for lease in guard.ledger.leases() if lease.key != forged.key))
+    assert guard.reaper.sweep().closed == [kept.id]
+
+
 def test_a_session_in_any_state_is_closed(guard: Guard):
     """Held, being closed, or not closed by its owner before it died: all of a dead owner's are closed."""
     held, closing, failed = (guard.session("dead") for _ in range(3))
