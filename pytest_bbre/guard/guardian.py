@@ -19,6 +19,7 @@ from .owners import ALIVE, DEAD
 from .reaper import Reaper
 from .wake import Bell
 
+VERSION: Final = 1  # goes up when a guardian can do what earlier ones can't: it then takes over from them
 LOOK_AGAIN: Final = 1.0  # seconds: should a wake-up be lost, or a system have no pidfd, this is what it costs
 AFTER_TROUBLE: Final = (0.2, 1.0, 5.0, 30.0)  # seconds until the ledger is tried again
 MOST_TROUBLE: Final = 20  # times in a row, some ten minutes: then it ends, and the next operation starts another
@@ -54,18 +55,23 @@ class Guardian:
         self.stopping = False  # set by a signal: the rest is left to the next guardian
 
     def claim(self) -> bool:
-        """Whether this process is the account's guardian from now on; another that lives goes first.
+        """Whether this process is the account's guardian from now on. One that lives goes on, unless it is of an
+        earlier version: it notices that, and leaves, and what it had claimed by then is this one's to close.
 
         Raises:
             LedgerError: the ledger can't be used.
         """
         while True:
             seen = self._ledger.guardian(self._account)
-            if seen is not None and seen != self._me and owners.judge(seen).state != DEAD:
+            if seen is not None and seen != self._me and not self._may_follow(seen):
                 return False
-            if self._ledger.serve(self._account, self._me, seen):
+            if self._ledger.serve(self._account, self._me, seen, VERSION):
                 self._bell = self._bell or Bell(self._folder, wake.guardian_bell(self._account))
                 return True
+
+    def _may_follow(self, serving: str) -> bool:
+        state = owners.judge(serving).state
+        return state == DEAD or (state == ALIVE and self._ledger.guardian_version(self._account) < VERSION)
 
     def stop(self, *_: object) -> None:
         """For a handler of a signal: it ends after what it is doing; a process that opens a session starts another."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import GuardianError, LedgerError
 from . import owners, wake
+from .guardian import VERSION
 from .log import path_of
 from .route import certificates
 
@@ -123,9 +124,9 @@ class Guarding:
         return self._serving is not None and owners.judge(self._serving).state == owners.ALIVE
 
     def _find(self) -> bool:
-        """Whether the ledger names one that lives; from now on it is this one that is seen to."""
+        """Whether the ledger names one that lives, and can do all that is asked of it; from now on it is seen to."""
         self._serving = self._ledger.guardian(self._account)
-        if self._serving is None or owners.judge(self._serving).state != owners.ALIVE:
+        if self._serving is None or owners.judge(self._serving).state != owners.ALIVE or self._is_outdated():
             self._serving = None
             return False
         self._pidfd = owners.watch(self._serving)
@@ -135,6 +136,9 @@ class Guarding:
         self._attempts = 0
         self._changed.set()
         return True
+
+    def _is_outdated(self) -> bool:
+        return self._ledger.guardian_version(self._account) < VERSION
 
     # Starting.
 

@@ -300,7 +300,11 @@ class Ledger(ABC):
         """The guardian of an account, as `str(Owner)`."""
 
     @abstractmethod
-    def serve(self, account: str, me: str, seen: str | None) -> bool:
+    def guardian_version(self, account: str) -> int:
+        """What the guardian of an account said to be when it began to serve; 0 if there is none."""
+
+    @abstractmethod
+    def serve(self, account: str, me: str, seen: str | None, version: int = 0) -> bool:
         """Makes this process the account's guardian, if the one there is still `seen`."""
 
     @abstractmethod

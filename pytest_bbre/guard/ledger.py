@@ -86,6 +86,9 @@ MIGRATIONS: Final = (
         wall REAL NOT NULL, steady REAL NOT NULL, boot TEXT NOT NULL
     );
     """,
+    """
+    ALTER TABLE guardians ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 NO_LIMIT: Final = 2**31  # slots, of a ticket that has not told its limit yet
@@ -95,7 +98,7 @@ _COLUMNS: Final = {
     "meta": "name, value",
     "processes": PROCESS,
     "leases": LEASE,
-    "guardians": "account, owner",
+    "guardians": "account, owner, version",
     "tickets": TICKET_AND_SLOTS,
     "pauses": "account, steady, boot",
     "evictions": f"key, owner, account, {EVICTION}",
@@ -337,15 +340,20 @@ class SqliteLedger(Ledger):
         rows = self._read("SELECT owner FROM guardians WHERE account = ?", (account,))
         return str(rows[0][0]) if rows else None
 
+    def guardian_version(self, account: str) -> int:
+        """As the interface says."""
+        rows = self._read("SELECT version FROM guardians WHERE account = ?", (account,))
+        return rows[0][0] if rows and isinstance(rows[0][0], int) else 0
+
     @_writes
-    def serve(self, db: sqlite3.Connection, account: str, me: str, seen: str | None) -> bool:
+    def serve(self, db: sqlite3.Connection, account: str, me: str, seen: str | None, version: int = 0) -> bool:
         """As the interface says."""
         row = db.execute("SELECT owner FROM guardians WHERE account = ?", (account,)).fetchone()
         if (row[0] if row else None) != seen:
             return False
-        sql = """INSERT INTO guardians (account, owner) VALUES (?, ?)
-            ON CONFLICT (account) DO UPDATE SET owner = excluded.owner"""
-        db.execute(sql, (account, me))
+        sql = """INSERT INTO guardians (account, owner, version) VALUES (?, ?, ?)
+            ON CONFLICT (account) DO UPDATE SET owner = excluded.owner, version = excluded.version"""
+        db.execute(sql, (account, me, version))
         return True
 
     @_writes

@@ -647,8 +647,9 @@ class TestGuardians:
 
     def test_one_of_two_serves(self, ledger: Ledger, other: Ledger):
         """The one that saw what is still there."""
-        assert ledger.guardian("account") is None
-        assert ledger.serve("account", "first", None)
+        assert (ledger.guardian("account"), ledger.guardian_version("account")) == (None, 0)
+        assert ledger.serve("account", "first", None, 7)
+        assert (other.guardian_version("account"), other.guardian_version("another account")) == (7, 0)
         assert not other.serve("account", "second", None)
         assert other.guardian("account") == "first"
         assert other.serve("account", "second", "first")

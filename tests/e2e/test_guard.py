@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -295,5 +296,40 @@ def test_a_process_that_ends_is_told_apart(start: Start, service: Service, guard
     assert owners.judge(lease.wanted.owner).state == owners.ALIVE
     process.kill()
     assert owners.judge(lease.wanted.owner).state == owners.DEAD
+    freed(service)
+    guardians.gone()
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Path:
+    """A folder with a later version of the package, whose guardian can do more."""
+    copy = tmp_path / "newer" / "pytest_bbre"
+    package = Path(entry.__file__).parents[1]
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    module = copy / "guard" / "guardian.py"
+    text = module.read_text()
+    assert text.count("VERSION: Final = 1 ") == 1
+    module.write_text(text.replace("VERSION: Final = 1 ", "VERSION: Final = 2 "))
+    return copy.parent
+
+
+def test_a_newer_guardian_takes_over(start: Start, service: Service, guardians: Guardians, newer: Path) -> None:
+    """At once, and the older one leaves. Processes of the older version are content with it, and nothing is lost."""
+    older = start(HELD)
+    older.wait_for("held")
+    first = guardians.one()
+    later = start(HELD, PYTHONPATH=str(newer))
+    kept = later.wait_for("held")
+    until(lambda: guardians.pids() != [first] and len(guardians.pids()) == 1, "the newer one serves alone")
+    second = guardians.one()
+    (account,) = {one.account for one in guardians.ledger.enrolled()}
+    assert guardians.ledger.guardian_version(account) == 2
+    third = start(HELD)
+    third.wait_for("held")
+    older.send(signal.SIGKILL)
+    third.send(signal.SIGKILL)
+    until(lambda: service.active() == [kept], "what the older ones left is closed")
+    assert guardians.pids() == [second]
+    later.send(signal.SIGKILL)
     freed(service)
     guardians.gone()

@@ -19,7 +19,13 @@ CASES = [
     *[("SIGKILL", moment) for moment in ("request in flight", "close in flight")],
     *[("guardian first", "held"), ("guardian at the same instant", "create answered"), ("exec", "held")],
     *[("killed, forked child alive", "held"), ("segmentation fault", "request in flight"), ("SIGQUIT", "held")],
-    *[("memory limit", "held"), ("exit with a hanging thread", "held"), ("os._exit", "close in flight")],
+    *[("whole login session", "held"), ("pytest-timeout's thread", "held"), ("xdist worker killed", "held")],
+    *[
+        ("xdist controller killed", "held"),
+        ("memory limit", "held"),
+        ("exit with a hanging thread", "held"),
+        ("os._exit", "close in flight"),
+    ],
 ]
 
 

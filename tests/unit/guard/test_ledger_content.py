@@ -101,6 +101,7 @@ def everything(ledger: SqliteLedger, seen: Lease) -> dict[str, Callable[[], obje
         "unclaim": lambda: ledger.unclaim("unknown", "reaper", "", NOW),
         "evict": lambda: ledger.evict("another", "by", "reaper", 0.0, NOW),
         "guardian": lambda: ledger.guardian("account"),
+        "guardian_version": lambda: ledger.guardian_version("account"),
         "serve": lambda: ledger.serve("account", "me", "nobody"),
         "retire": lambda: ledger.retire("account", "me"),
         "refuse": lambda: ledger.refuse("unknown", 1.0, NOW),
