@@ -18,6 +18,7 @@ from ..errors import BBREError, LedgerError
 from .claims import Claims
 from .crew import Crew
 from .door import CLOSED, GONE, Door
+from .findings import Found, Looked, Suspect, words
 from .leases import OPENING, Lease, Ledger, Moment
 from .owners import ALIVE, UNKNOWN
 from .post import UnreachedError
@@ -29,50 +30,6 @@ AFTERWARDS: Final = 30.0  # seconds, when it can't be any more, and only a perso
 SAME_CLOCK: Final = 0.2  # seconds by which the clocks of a moment may run apart during a look; our choice
 QUIET_LOOKS: Final = 2  # looks without a trace after which there is no session: one may have overtaken the create
 UNKNOWN_ID: Final = "nobody knows its id, and the account shows no such session so far"
-
-
-class Suspect(NamedTuple):
-    """A session that may be one of a lost create; only a person can know.
-
-    Attributes:
-        session_id: its id.
-        age: seconds since it was created; None where the service does not tell.
-        command: what closes it.
-    """
-
-    session_id: str
-    age: float | None
-    command: str
-
-    def __str__(self) -> str:
-        age = "of unknown age" if self.age is None else f"{max(self.age, 0.0):.0f} s old"
-        return f"{self.session_id} ({age}; close it with: {self.command})"
-
-
-class Found(NamedTuple):
-    """What is known of a lost create: ids that were closed, sessions that it may be, and words for people."""
-
-    closed: list[str]
-    suspects: list[Suspect]
-    text: str
-
-
-class Looked(NamedTuple):
-    """What one look has done.
-
-    Attributes:
-        closed: ids that were closed.
-        gone: whether an engine is gone, and all its sessions with it.
-        failed: ids that could not be closed, and why.
-        suspects: sessions that only a person may close, by the lost lease whose they may be.
-        trouble: why nothing could be seen.
-    """
-
-    closed: tuple[str, ...] = ()
-    gone: bool = False
-    failed: tuple[tuple[str, str], ...] = ()
-    suspects: tuple[tuple[str, Suspect], ...] = ()
-    trouble: str | None = None
 
 
 class _Looks(NamedTuple):
@@ -318,25 +275,9 @@ class Search:
             left = any(lease.key == key for lease in self._ledger.leases(self._account))
             pause = max(self.due(key, now), INTERVALS[0])
             if not left or suspects or now.steady + pause > give_up:
-                return Found(list(closed), suspects, _words(closed, suspects, looked, left))
+                return Found(list(closed), suspects, words(closed, suspects, looked, left))
             self._sleep(pause)
 
 
 def _suspect(sight: Sight, session: _wire.SessionInfo) -> Suspect:
     return Suspect(session.id, sight.age(session), f"bbre close {session.id}")
-
-
-def _words(closed: Iterable[str], suspects: list[Suspect], looked: Looked, left: bool) -> str:
-    if looked.gone:
-        return "The engine does not run any more, and its sessions ended with it."
-    if suspects:
-        return f"It may be {', or '.join(map(str, suspects))}: nobody here knows it, but another machine may."
-    if not left:
-        ids = ", ".join(closed)
-        return f"Its session was found and closed: {ids}." if ids else "The account shows no session of it."
-    if looked.trouble is not None:
-        return f"Whether there is a session of it could not be seen: {looked.trouble} It is looked for again later."
-    if looked.failed:
-        session_id, reason = looked.failed[0]
-        return f"Its session, {session_id}, could not be closed yet: {reason}. That is tried again later."
-    return "The account shows no session of it so far; it is looked for again later."

@@ -18,8 +18,9 @@ from . import owners
 from .claims import Claims
 from .crew import Crew, Job
 from .door import CLOSED, ENDED, GONE, REFUSED, Closed, Door
+from .findings import Found, Looked, Suspect
 from .leases import Lease, Ledger, Moment, moment
-from .lost import Found, Looked, Search, Suspect
+from .lost import Search
 from .owners import DEAD
 from .verdicts import END, KEY_REFUSED, LEAVE, LOOK, Case, Judge, cached, in_use, verdict
 
