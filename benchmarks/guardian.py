@@ -37,6 +37,8 @@ class Holder:
         self.process = subprocess.Popen([sys.executable, "-c", HOLDS], env=env, text=True, **pipes)
         assert self.process.stdout is not None
         self.opening = float(self.process.stdout.readline())
+        while _state(self.process.pid) != "S":  # a signal in the instant before it blocks waits for the block's end
+            time.sleep(0.001)
 
     def end(self, signum: int) -> None:
         """Ends it by a signal."""
@@ -97,6 +99,10 @@ def _resident(environment: Mapping[str, str]) -> None:
 
 def _megabytes(pid: str) -> float:
     return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def _ticks(pid: str) -> int:
