@@ -222,7 +222,7 @@ class TestWaiting:
         lease = office.hold("holder")
         office.ledger.take(Wanted(ACCOUNT, "dead"), 1, now())
         waiter = office.wait("owner")
-        office.ledger.end(lease.key)  # whose wake-up goes to the dead one
+        office.end(lease)  # whose wake-up goes to the dead one, if it was not reaped by then
         assert isinstance(waiter.end(), Lease)
 
     def test_the_living_are_not_reaped(self, office):
