@@ -113,8 +113,6 @@ class Choices:
             place, address = self._given("base_url")
             if embedded and address not in (None, EMBEDDED) and settings.api_key is None:
                 where += f" ({place} is not used: there is no BBRE_API_KEY)"
-            if embedded and mode == "adaptive":
-                mode += " (no browser yet: plain HTTP, no scripts)"
             slots = settings.max_sessions
             guard = "" if settings.guard else ", no guardian"
         return f"bbre: {where}, mode {mode}, {slots} slots{guard}"

@@ -17,7 +17,7 @@ from ._closing import CloseOutcome, CloseResult
 from ._embedded import address
 from ._facts import EMBEDDED
 from ._host import host
-from ._prepare import by_name, prepare
+from ._prepare import by_name, prepare, refuse_extensions
 from ._response import build
 from ._retries import repeat
 from ._secret import Secret
@@ -135,7 +135,8 @@ class BBREClient:
         Args:
             session_id: the session.
             method, url, positional, options: as requests.Session.request takes them; files, stream, cert and hooks are
-                refused.
+                refused. `wait_for` and `screenshot` are for adaptive sessions of the embedded engine, given as the
+                SessionInfo that creating them has told.
             idempotent: True says that it does no harm when the target gets it twice: then passing failures are
                 repeated.
 
@@ -145,7 +146,9 @@ class BBREClient:
             BBREError: anything else, by its class.
         """
         known = _id(session_id)
-        prepared, asked = prepare(method, url, **by_name(positional, options))
+        named = by_name(positional, options)
+        refuse_extensions(named, embedded=getattr(session_id, "engine", None) is not None)
+        prepared, asked = prepare(method, url, **named)
         patience = self.settings.request_timeout if asked.timeout is None else asked.timeout
         body = {"timeout": _plain(patience), **asked.to_json(known)}
         started = time.monotonic()

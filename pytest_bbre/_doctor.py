@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 from ._facts import EMBEDDED
 from ._settings import Settings
 from ._survey import LEFT, UNKNOWN, Account, Survey
+from .engine import chromium
+from .engine.refused import Refused
 from .errors import BBREError, LedgerError
 from .guard import describe, owners
 from .guard.place import open_ledger
@@ -43,6 +45,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _software()
     yield _system()
     yield _extra("engine", "aiohttp", "the embedded engine")
+    yield _extra("adaptive", "playwright", "its adaptive mode")
+    yield _browser()
     if settings.base_url == EMBEDDED:
         yield Check("service", NOTE, "embedded: each process that opens a session runs an engine of its own")
         yield _ledger(settings)
@@ -76,6 +80,17 @@ def _extra(extra: str, distribution: str, what: str) -> Check:
         return Check(extra, OK, f"{what} can run: {distribution} {version(distribution)}")
     except PackageNotFoundError:
         return Check(extra, NOTE, f'{what} is not installed. Install it with: pip install "pytest-bbre[{extra}]"')
+
+
+def _browser() -> Check:
+    try:
+        path = chromium.find(None)
+    except Refused as refused:
+        return Check("browser", BAD, str(refused))
+    if path is None:
+        return Check("browser", NOTE, str(chromium.missing()))
+    sandbox = "" if chromium.may_use_sandbox() else ", without its sandbox, since root has none"
+    return Check("browser", OK, f"{path}{sandbox}")
 
 
 def _ledger(settings: Settings) -> Check:

@@ -27,6 +27,8 @@ _REFUSED = {
 }
 
 
+EXTENSIONS = ("wait_for", "screenshot")  # of the embedded engine: the service does not know them
+
 _POSITIONS = (
     "params", "data", "headers", "cookies", "files", "auth", "timeout", "allow_redirects", "proxies", "hooks", "stream",
     "verify", "cert", "json",
@@ -62,6 +64,8 @@ def prepare(
     allow_redirects: bool = True,
     verify: bool | str | None = None,
     proxies: Mapping[str, str] | None = None,
+    wait_for: str | None = None,
+    screenshot: bool = False,
     **others: Any,
 ) -> tuple[requests.PreparedRequest, _wire.TargetRequest]:
     """The request as requests prepares it, and as it travels.
@@ -85,8 +89,24 @@ def prepare(
         verify=verify is not False,
         auth=basic,
         proxy=select_proxy(prepared.url or url, dict(proxies)) if proxies else None,
+        wait_for=wait_for,
+        screenshot=screenshot,
     )
     return prepared, request
+
+
+def refuse_extensions(options: Mapping[str, Any], *, embedded: bool) -> None:
+    """Refuses what only the embedded engine understands, where the session is not known to be one of its own.
+
+    Raises:
+        UnsupportedOptionError: naming the option.
+    """
+    for name in EXTENSIONS:
+        if options.get(name) and not embedded:
+            raise UnsupportedOptionError(
+                f"{name} is an extension of the embedded engine, and this session is not known to be one of its own. "
+                "Leave it out; or use a session that was opened here, on the embedded engine."
+            )
 
 
 def _as_requests_does(method: str, url: str, shape: dict[str, Any]) -> requests.PreparedRequest:

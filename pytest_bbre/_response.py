@@ -39,6 +39,7 @@ def build(prepared: requests.PreparedRequest, answer: _wire.TargetAnswer, elapse
     response = _one(final, answer, elapsed)
     response.history = history
     response._next = _next(final, response)
+    response.bbre_page = answer.page  # type: ignore[attr-defined]  # requests has no place for it
     return response
 
 

@@ -70,6 +70,7 @@ class BBRESession(Verbs):
         self._client: BBREClient | None = None
         self._hold: Hold | None = None  # its lease; None where there is no ledger
         self._info: SessionInfo | None = None
+        self.last_screenshot: bytes | None = None  #: the last page that was pictured, as PNG
         self._ends = float("inf")
         self._closing: Future[CloseResult] | None = None
         self.opening: Future[BBRESession] = Future()  # settles when it is open, or could not be opened
@@ -279,6 +280,8 @@ class BBRESession(Verbs):
         Args:
             method, url, positional, options: as requests.Session.request takes them; files, stream, cert and hooks are
                 refused. `idempotent=True` says that the target may get it twice: then passing failures are repeated.
+                In adaptive sessions of the embedded engine: `wait_for`, a selector, "text=..." or "networkidle", is
+                waited for before the page is told; `screenshot=True` keeps a picture as `last_screenshot`.
 
         Raises:
             UseAfterCloseError: the session is not open.
@@ -292,7 +295,11 @@ class BBRESession(Verbs):
             raise UseAfterCloseError(f"{method.upper()} {url}: the session is {self._state.value}.", session_id=self.id)
         self._refuse_if_evicted()
         try:
-            return self._connected.request(self.id, method, url, *positional, **options)
+            response = self._connected.request(self._info or self.id, method, url, *positional, **options)
+            page = getattr(response, "bbre_page", None)
+            if page is not None and page.screenshot is not None:
+                self.last_screenshot = page.screenshot
+            return response
         except (SessionClosedError, SessionExpiredError, SessionNotFoundError):
             self._ends = 0.0  # it is of no use any more; only its close says that it holds no slot
             raise

@@ -193,4 +193,5 @@ def _unknown(info: SessionInfo, listing: Listing, now: Moment) -> Row:
 def _left(info: SessionInfo, listing: Listing, now: Moment) -> float | None:
     if info.expires_at is None:
         return None
-    return max(info.expires_at.timestamp() - now.wall - listing.offset, 0.0)
+    left = max(info.expires_at.timestamp() - now.wall - listing.offset, 0.0)
+    return left if info.timeout is None else min(left, info.timeout)  # the service's clock is known to a second

@@ -22,8 +22,12 @@ line of JSON, and ends when its standard input does. With a certificate's file (
     /long-header/N      a header of N characters
     /basic-auth/U/P     200 with these credentials, else 401
     /slow/S             answers after S seconds
+    /waiting/S          how many were asked for with this S
     /drop               cuts the connection instead of answering
     /half               cuts the connection in the middle of the body
+    /page?script=...    a page that runs the script; `show(value)` in it writes JSON into <div id="out" class="done">
+    /cached             a number that is another one each time it is asked for, and may be kept by who asked
+    /sw.js              a service worker that does nothing
 """
 
 from __future__ import annotations
@@ -190,10 +194,19 @@ async def basic_auth(request: web.BaseRequest, rest: str) -> web.StreamResponse:
     return reply({"ok": True})
 
 
+WAITING: list[str] = []
+
+
 @at("slow")
 async def slow(_: web.BaseRequest, rest: str) -> web.StreamResponse:
+    WAITING.append(rest)
     await asyncio.sleep(float(rest))
     return reply({"ok": True})
+
+
+@at("waiting")
+async def waiting(_: web.BaseRequest, rest: str) -> web.StreamResponse:
+    return reply(WAITING.count(rest))
 
 
 @at("drop")
@@ -211,6 +224,30 @@ async def half(request: web.BaseRequest, rest: str) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
     return answer
+
+
+@at("page")
+async def page(request: web.BaseRequest, rest: str) -> web.StreamResponse:
+    show = "const show = v => { const e = document.getElementById('out'); e.textContent = JSON.stringify(v);"
+    show += " e.className = 'done'; };"
+    text = f'<!doctype html><title>A page</title><div id="out"></div><script>{show}{request.query["script"]}</script>'
+    return web.Response(text=text, content_type="text/html", status=int(request.query.get("status", "200")))
+
+
+ASKED: list[int] = []
+
+
+@at("cached")
+async def cached(_: web.BaseRequest, rest: str) -> web.StreamResponse:
+    ASKED.append(1)
+    return reply(len(ASKED), headers={"Cache-Control": "max-age=3600"})
+
+
+@at("sw.js")
+async def service_worker(_: web.BaseRequest, rest: str) -> web.StreamResponse:
+    return web.Response(
+        text="self.addEventListener('install', () => self.skipWaiting())", content_type="text/javascript"
+    )
 
 
 async def handle(request: web.BaseRequest) -> web.StreamResponse:

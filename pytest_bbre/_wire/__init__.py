@@ -31,7 +31,7 @@ from .._facts import (
 from .bodies import Headers, charset, read_body, read_headers, write_body, write_headers
 from .envelope import Failure, Json, failure, payload, read_failure, success
 from .sessions import Page, SessionInfo, read_page, read_session
-from .targets import TargetAnswer, TargetRequest, read_result
+from .targets import RenderedPage, TargetAnswer, TargetRequest, read_result
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -57,6 +57,7 @@ __all__ = [
     "Headers",
     "Json",
     "Page",
+    "RenderedPage",
     "SessionInfo",
     "TargetAnswer",
     "TargetRequest",

@@ -4,7 +4,8 @@ Must not know the sessions themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,8 @@ class TargetRequest:
     verify: bool = True
     auth: tuple[str, str] | None = None
     proxy: str | None = None
+    wait_for: str | None = None  # extensions of the embedded engine, for adaptive sessions: our choice
+    screenshot: bool = False
 
     def to_json(self, session_id: str) -> Json:
         """The request as the client sends it. An object stays an object (stated); bytes go as text or base64."""
@@ -53,8 +56,48 @@ class TargetRequest:
             "cookies": dict(self.cookies),
             "timeout": self.timeout,
             "proxy": self.proxy,
+            "waitFor": self.wait_for,
+            "screenshot": self.screenshot,
         }
         return wire | {name: value for name, value in optional.items() if value}
+
+
+@dataclass(frozen=True)
+class RenderedPage:
+    """What an adaptive session tells of a page that it rendered: an extension of the embedded engine.
+
+    Attributes:
+        title: of the document, after its scripts ran.
+        errors: what its console shows as errors.
+        screenshot: a picture of it as PNG, if one was asked for.
+    """
+
+    title: str = ""
+    errors: Sequence[str] = ()
+    screenshot: bytes | None = None
+
+    def to_json(self) -> Json:
+        """The page as the engine sends it."""
+        told: Json = {"title": self.title, "errors": list(self.errors)}
+        if self.screenshot is not None:
+            told["screenshot"] = base64.b64encode(self.screenshot).decode("ascii")
+        return told
+
+    @classmethod
+    def from_json(cls, told: Any) -> RenderedPage | None:
+        """Reads a page; None if there is none.
+
+        Raises:
+            InvalidAnswerError: its picture can't be decoded.
+        """
+        if not isinstance(told, dict):
+            return None
+        errors, picture = told.get("errors"), text(told.get("screenshot"))
+        return cls(
+            text(told.get("title")) or "",
+            [str(one) for one in errors] if isinstance(errors, list) else [],
+            None if picture is None else read_body(picture, "base64"),
+        )
 
 
 @dataclass(frozen=True)
@@ -70,10 +113,12 @@ class TargetAnswer:
     method: str | None = None
     elapsed: float | None = None
     history: tuple[TargetAnswer, ...] = ()
+    page: RenderedPage | None = None
 
     def to_json(self) -> Json:
         """The result as the engine sends it; ``statusCode`` and ``body`` are stated."""
-        return {
+        told = {} if self.page is None else {"page": self.page.to_json()}
+        return told | {
             "statusCode": self.status,
             "statusText": self.reason,
             "headers": write_headers(self.headers),
@@ -107,6 +152,7 @@ class TargetAnswer:
             method=text(result.get("method")),
             elapsed=number(result.get("elapsed")),
             history=tuple(cls.from_json(step) for step in history) if isinstance(history, list) else (),
+            page=RenderedPage.from_json(result.get("page")),
         )
 
 

@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from .. import _wire
 from .accounts import Account, Accounts
+from .adaptive import Adaptive, AdaptiveContext
 from .arrivals import Arrivals
 from .faults import DONE_FIRST, Fault, FaultBook
 from .fields import Fields
@@ -26,9 +27,6 @@ from .targets import read_proxy, read_target
 
 MAX_REQUEST: Final = 2 * _wire.MAX_BODY  # bytes: base64 makes a body a third larger, and the fields come on top
 INSTANCE_HEADER: Final = "x-bbre-engine"
-NO_BROWSER: Final = (
-    "This engine has no browser yet: the adaptive session sends plain HTTP, as a passive one does, and runs no script."
-)
 _MOST_LISTED: Final = 1000  # records a page
 _ENDPOINT_OF: Final = {path: name for name, path in _wire.PATHS.items()}
 _GARBAGE: Final = b"<!doctype html><title>502 Bad Gateway</title><h1>Bad Gateway</h1>"
@@ -54,6 +52,7 @@ class Api:
         accounts: Accounts,
         store: Store,
         passive: Passive,
+        adaptive: Adaptive,
         faults: FaultBook,
         arrivals: Arrivals,
         latency: Mapping[str, float],
@@ -65,6 +64,7 @@ class Api:
         self._accounts = accounts
         self._store = store
         self._passive = passive
+        self._adaptive = adaptive
         self._faults = faults
         self._arrivals = arrivals
         self._latency = latency
@@ -152,20 +152,25 @@ class Api:
         mode = fields.choice("mode", _wire.MODES, _wire.DEFAULT_MODE) or ""
         if mode not in self._modes:
             raise invalid(f"mode is {mode!r}; this engine runs {' and '.join(self._modes)} sessions only.")
-        profile = new_profile()
-        session = self._store.create(
-            account.id,
-            mode=mode,
-            sensibility=fields.choice("sensibility", _wire.SENSIBILITIES, _wire.DEFAULT_SENSIBILITY) or "",
-            timeout=fields.seconds("timeout", _wire.DEFAULT_TIMEOUT, _wire.MAX_TIMEOUT),
-            profile=profile,
-            context=new_context(profile, read_proxy(fields)),
-        )
+        sensibility = fields.choice("sensibility", _wire.SENSIBILITIES, _wire.DEFAULT_SENSIBILITY) or ""
+        timeout = fields.seconds("timeout", _wire.DEFAULT_TIMEOUT, _wire.MAX_TIMEOUT)
+        self._store.check_room(account.id)  # before a browser's context is made
+        context, profile = await self._context(mode, sensibility, read_proxy(fields))
+        try:
+            session = self._store.create(
+                account.id, mode=mode, sensibility=sensibility, timeout=timeout, profile=profile, context=context
+            )
+        except Refused:
+            self._adaptive.ended(context)
+            raise
         self._changed()
-        top: _wire.Json = {"session": session.info().to_json(), "engine": {"instance": self._instance}}
+        return _wire.success(top={"session": session.info().to_json(), "engine": {"instance": self._instance}})
+
+    async def _context(self, mode: str, sensibility: str, proxy: str | None) -> tuple[Context, dict[str, Any]]:
         if mode == "adaptive":
-            top["notice"] = NO_BROWSER
-        return _wire.success(top=top)
+            return await self._adaptive.open(sensibility, proxy)
+        profile = new_profile()
+        return new_context(profile, proxy), profile
 
     async def _request(self, account: Account, fields: Fields) -> _wire.Json:
         session_id = fields.session_id()
@@ -175,10 +180,18 @@ class Api:
         context: Context = session.context
         if target.proxy is None and context.proxy is not None:
             target = replace(target, proxy=context.proxy)
-        answer = await self._passive.send(context, target)
+        answer = await self._send(context, target)
         self._store.get(account.id, session_id).check_active()  # it may have ended meanwhile, and its answer with it
         session.request_count += 1
         return _wire.success(data={"task": {"status": "completed", "result": answer.to_json()}})
+
+    async def _send(self, context: Context, target: _wire.TargetRequest) -> _wire.TargetAnswer:
+        if isinstance(context, AdaptiveContext):
+            return await self._adaptive.send(context, target)
+        if target.wait_for or target.screenshot:
+            name = "waitFor" if target.wait_for else "screenshot"
+            raise invalid(f"{name} needs a page, and this session is passive; allowed in an adaptive one.")
+        return await self._passive.send(context, target)
 
     async def _status(self, account: Account, fields: Fields) -> _wire.Json:
         session = self._store.get(account.id, fields.session_id())
@@ -186,6 +199,7 @@ class Api:
 
     async def _close(self, account: Account, fields: Fields) -> _wire.Json:
         session = self._store.close(account.id, fields.session_id())
+        await self._adaptive.all_ended()
         return _wire.success(data={"session": {"id": session.id, "status": "closed"}})
 
     async def _list(self, account: Account, fields: Fields) -> _wire.Json:

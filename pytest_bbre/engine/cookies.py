@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult
 
 _MOST: Final = 3000  # cookies a jar holds, as Chromium: an endless source must not fill the memory
+_SAME_SITES: Final = ("Strict", "Lax", "None")
 _LARGEST: Final = 4096  # characters of name and value together, as browsers
 
 
@@ -29,6 +30,8 @@ class _Cookie:
     secure: bool
     expires: float | None
     age: int  # the place in the order of first setting, which a new value keeps
+    http_only: bool = False
+    same_site: str = ""
 
 
 class Jar:
@@ -36,12 +39,16 @@ class Jar:
 
     Args:
         now: the time of day in seconds, since that is what a cookie's expiry is told in.
+
+    Attributes:
+        version: goes up with each change, but for those that came from a browser.
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._cookies: dict[tuple[str, str, str], _Cookie] = {}
         self._count = 0
+        self.version = 0
 
     def __len__(self) -> int:
         return len(self._cookies)
@@ -95,12 +102,25 @@ class Jar:
             host_only=not domain,
             secure=secure,
             expires=self._expiry(given),
+            http_only="httponly" in given,
+            same_site=given.get("samesite", "").capitalize(),
         )
 
     def _keep(
-        self, name: str, value: str, *, domain: str, path: str, host_only: bool, secure: bool, expires: float | None
+        self,
+        name: str,
+        value: str,
+        *,
+        domain: str,
+        path: str,
+        host_only: bool,
+        secure: bool,
+        expires: float | None,
+        http_only: bool = False,
+        same_site: str = "",
     ) -> None:
         key = (domain, path, name)
+        self.version += 1
         if expires is not None and expires <= self._now():
             self._cookies.pop(key, None)
             return
@@ -109,7 +129,37 @@ class Jar:
             del self._cookies[next(iter(self._cookies))]
         self._count += 1
         age = known.age if known else self._count
-        self._cookies[key] = _Cookie(name, value, domain, path, host_only, secure, expires, age)
+        self._cookies[key] = _Cookie(name, value, domain, path, host_only, secure, expires, age, http_only, same_site)
+
+    # A browser that has the same cookies, in the form that Playwright gives and takes.
+
+    def to_browser(self) -> list[dict[str, Any]]:
+        """All of them, for a browser."""
+        now = self._now()
+        return [_for_browser(one) for one in self._cookies.values() if one.expires is None or one.expires > now]
+
+    def from_browser(self, before: Collection[tuple[str, str, str]], cookies: Iterable[Mapping[str, Any]]) -> None:
+        """Takes in what a browser made of them: what is new or changed, and what it had `before` and has no more."""
+        version, after = self.version, set()
+        for cookie in cookies:
+            key = browser_key(cookie)
+            after.add(key)
+            known = self._cookies.get(key)
+            if known is None or known.value != cookie["value"]:
+                self._keep(
+                    cookie["name"],
+                    cookie["value"],
+                    domain=key[0],
+                    path=key[1],
+                    host_only=not cookie["domain"].startswith("."),
+                    secure=cookie["secure"],
+                    expires=cookie["expires"] if cookie["expires"] > 0 else None,
+                    http_only=cookie["httpOnly"],
+                    same_site=cookie.get("sameSite") or "",
+                )
+        for key in set(before) - after:
+            self._cookies.pop(key, None)
+        self.version = version
 
     def _expiry(self, given: Mapping[str, str]) -> float | None:
         """Max-Age wins over Expires; what can't be read is as if it were not there."""
@@ -121,6 +171,24 @@ class Jar:
             return None if parts is None else mktime_tz(parts)
         except (ValueError, OverflowError):  # the 45th of a month
             return None
+
+
+def browser_key(cookie: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Tells a browser's cookie from its others: domain, path and name."""
+    return cookie["domain"].lstrip("."), cookie["path"], cookie["name"]
+
+
+def _for_browser(cookie: _Cookie) -> dict[str, Any]:
+    told = {
+        "name": cookie.name,
+        "value": cookie.value,
+        "domain": cookie.domain if cookie.host_only else f".{cookie.domain}",
+        "path": cookie.path,
+        "expires": -1 if cookie.expires is None else cookie.expires,
+        "httpOnly": cookie.http_only,
+        "secure": cookie.secure,
+    }
+    return {**told, "sameSite": cookie.same_site} if cookie.same_site in _SAME_SITES else told
 
 
 def _host(url: SplitResult) -> str:

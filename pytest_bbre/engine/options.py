@@ -16,7 +16,7 @@ from .faults import Fault, check_latency
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 STATES: Final = ("active", "suspended", "inactive")  # of an account
-MODES: Final = _wire.MODES  # adaptive without a browser as yet: see docs/decisions/0005
+MODES: Final = _wire.MODES
 ApiKeys = Iterable[str] | Mapping[str, str]
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from .accounts import Accounts
+from .adaptive import Adaptive
 from .app import Api
 from .arrivals import Arrivals
 from .backdoor import Backdoor
@@ -36,9 +37,10 @@ class Service:
     def __init__(self, options: Options) -> None:
         self.instance = str(uuid.uuid4())
         self.base_url = ""
-        self.store = Store(options.max_sessions)
         self._options = options
         self._passive = Passive()
+        self._adaptive = Adaptive(self._passive, self._on_browser_died)
+        self.store = Store(options.max_sessions, ended=self._adaptive.ended)
         self._expiry: asyncio.TimerHandle | None = None
         accounts = Accounts(options.accounts)
         faults, arrivals = FaultBook(options.faults), Arrivals()
@@ -47,6 +49,7 @@ class Service:
             accounts=accounts,
             store=self.store,
             passive=self._passive,
+            adaptive=self._adaptive,
             faults=faults,
             arrivals=arrivals,
             latency=options.latency,
@@ -78,7 +81,11 @@ class Service:
         if self._expiry is not None:
             self._expiry.cancel()
         await self._runner.cleanup()
+        await self._adaptive.stop()
         await self._passive.stop()
+
+    def _on_browser_died(self) -> None:
+        self.store.end_mode("adaptive")
 
     def _watch_expiry(self) -> None:
         """Sees to it that sessions expire in time, asked for or not."""

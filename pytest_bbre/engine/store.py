@@ -80,6 +80,7 @@ class Store:
         clock: seconds that only go forward; decides about expiry, so that a change of the machine's time can't.
         now: the time of day, for what is told.
         kept: how many ended sessions of an account are remembered.
+        ended: called with the context of each session that has ended.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class Store:
         clock: Clock = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         kept: int = KEPT_RECORDS,
+        ended: Callable[[Any], object] = lambda context: None,
     ) -> None:
         self.max_sessions = max_sessions
         self.clock = clock
         self._now = now
         self._kept = kept
+        self._ended = ended
         self._shelves: dict[str, _Shelf] = {}
         self._active: dict[str, Session] = {}
         self.totals = {"opened": 0, "closed": 0, "expired": 0}
@@ -106,14 +109,8 @@ class Store:
         Raises:
             Refused: all slots of the account are taken.
         """
-        self.expire_due()
+        self.check_room(account)
         shelf = self._shelves.setdefault(account, _Shelf())
-        if shelf.active >= self.max_sessions:
-            raise Refused(
-                "SESSION_LIMIT_REACHED",
-                hint=f"This account has {shelf.active} active sessions, of {self.max_sessions} allowed."
-                " Close one, or wait until one expires",
-            )
         session = Session(
             id="session_" + secrets.token_hex(16),
             account=account,
@@ -128,6 +125,21 @@ class Store:
         shelf.records[session.id] = self._active[session.id] = session
         self.totals["opened"] += 1
         return session
+
+    def check_room(self, account: str) -> None:
+        """Refuses what needs a slot where there is none.
+
+        Raises:
+            Refused: all slots of the account are taken.
+        """
+        self.expire_due()
+        active = self._shelves.get(account, _Shelf()).active
+        if active >= self.max_sessions:
+            raise Refused(
+                "SESSION_LIMIT_REACHED",
+                hint=f"This account has {active} active sessions, of {self.max_sessions} allowed."
+                " Close one, or wait until one expires",
+            )
 
     def get(self, account: str, session_id: str) -> Session:
         """A session of the account, expired by now if its time has passed.
@@ -179,6 +191,11 @@ class Store:
         for session in [one for one in self._active.values() if one.deadline <= now]:
             self._finish(session, "expired")
 
+    def end_mode(self, mode: str) -> None:
+        """Ends all sessions of a mode: what they ran in has gone. They count as closed."""
+        for session in [one for one in self._active.values() if one.mode == mode]:
+            self._finish(session, "closed")
+
     def next_deadline(self) -> float | None:
         """When the next session expires, on the store's clock."""
         return min((one.deadline for one in self._active.values()), default=None)
@@ -186,7 +203,8 @@ class Store:
     def _finish(self, session: Session, status: str) -> None:
         session.status = status
         session.closed_at = self._now() if status == "closed" else None
-        session.context = None
+        context, session.context = session.context, None
+        self._ended(context)
         del self._active[session.id]
         self.totals[status] += 1
         shelf = self._shelves[session.account]

@@ -47,6 +47,8 @@ def read_target(fields: Fields) -> _wire.TargetRequest:
         verify=fields.flag("verifySsl", True),
         auth=auth,
         proxy=read_proxy(fields),
+        wait_for=fields.text("waitFor"),
+        screenshot=fields.flag("screenshot", False),
     )
 
 

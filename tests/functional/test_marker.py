@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _chromium import needs_chromium
+
 
 def test_nearest_wins(pytester, run, service):
     """A marker on the test goes over its class's, that over its module's; what the nearer leaves out is kept."""
@@ -64,6 +66,7 @@ def test_over_the_options_fixture_and_under_the_call(pytester, run, service):
     run().assert_outcomes(passed=1)
 
 
+@needs_chromium
 def test_mode_reaches_the_service(pytester, run, service):
     """The marker's mode is what the service is asked for."""
     pytester.makepyfile(

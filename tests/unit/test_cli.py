@@ -266,7 +266,7 @@ def dead(account: BBREClient, kept: Any, monkeypatch: pytest.MonkeyPatch) -> tup
 def test_sessions_are_told_by_whose_they_are(bbre, account: BBREClient, kept: Any, dead: tuple[str, str]):
     """The living's, the dead's, others', and what no ledger knows; for programs, too."""
     left, far = dead
-    stray = account.create_session(mode="adaptive").id
+    stray = account.create_session().id
     told = bbre("sessions")
     assert [line.split(":")[0] for line in told.output.splitlines() if ": " in line and line[0].isupper()] == [
         "Mine",
@@ -285,7 +285,7 @@ def test_sessions_are_told_by_whose_they_are(bbre, account: BBREClient, kept: An
     }
     assert "test_sessions_are_told_by_whose_they_are" in rows[kept.id]["place"]
     assert rows[kept.id]["state"] == "open"
-    assert rows[stray]["mode"] == "adaptive"
+    assert rows[stray]["mode"] == "passive"
     assert rows[stray]["owner"] is None
     assert rows[far]["reason"] == "its owner is on another machine, build-17"
     assert 0 <= rows[kept.id]["idle"] <= rows[kept.id]["age"] < 300
@@ -417,8 +417,11 @@ def test_the_doctor_finds_all_well(bbre, account: BBREClient, kept: Any):
     told = bbre("doctor")
     found = checks(told)
     assert told.exit_code == 0
-    assert {name for name, (state, _) in found.items() if state != "ok"} == {"guardian"}  # the engine is our own
-    assert list(found) == ["pytest-bbre", "system", "engine", "service", "ledger", "guardian", "slots"]
+    assert {name for name, (state, _) in found.items() if state != "ok"} - {"browser"} == {
+        "guardian"
+    }  # the engine's ours
+    software = ["pytest-bbre", "system", "engine", "adaptive", "browser"]
+    assert list(found) == [*software, "service", "ledger", "guardian", "slots"]
     assert re.fullmatch(r"http://\S+ answers in \d+ ms, and accepts the key", found["service"][1])
     assert found["slots"][1] == "1 of 10 in use, 0 waiting"
     assert os.environ["BBRE_STATE_DIR"] in found["ledger"][1]

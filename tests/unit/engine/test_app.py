@@ -98,15 +98,6 @@ def test_every_answer_names_the_engine(post: Post, engine: Engine) -> None:
     assert post("list").headers["x-bbre-engine"] == post("close").headers["x-bbre-engine"] == engine.instance
 
 
-def test_an_adaptive_session_says_that_it_has_no_browser(post: Post, engine: Engine) -> None:
-    """It is opened, its profile names no browser, and the answer tells so in words; a passive one's does not."""
-    answer = post("create", {"mode": "adaptive"}).json()
-    assert "no browser" in answer["notice"]
-    assert answer["session"]["profile"]["browser"] is None
-    assert [one.mode for one in engine.sessions()] == ["adaptive"]
-    assert "notice" not in post("create", {"mode": "passive"}).json()
-
-
 def test_a_mode_that_the_engine_was_not_given_is_refused() -> None:
     """The refusal says what this engine has, and no slot is taken."""
     with Engine(in_process=True, modes=["passive"]) as engine:

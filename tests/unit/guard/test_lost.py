@@ -85,8 +85,8 @@ def test_a_lease_whose_create_never_arrived_ends(guard: Guard):
 
 
 def test_several_are_closed_together(guard: Guard):
-    """As many as were lost, of either mode."""
-    lost = {lose(guard, f"dead-{number}", mode=("passive", "adaptive")[number % 2]) for number in range(6)}
+    """As many as were lost."""
+    lost = {lose(guard, f"dead-{number}") for number in range(6)}
     reports = guard.sweep_until(lambda: not guard.leases())
     assert {one for each in reports for one in each.closed} == lost
     assert guard.active() == set()
@@ -179,9 +179,9 @@ def test_it_is_forgotten_when_somebody_has_closed_it(guard: Guard):
 
 
 def test_a_session_of_another_mode_is_none_of_its(guard: Guard):
-    """A lost passive session is not looked for among adaptive ones."""
-    guard.lease("dead", exclusive=True, **SHORT)
-    other = guard.unknown_session(mode="adaptive")
+    """A lost adaptive session is not looked for among passive ones."""
+    guard.lease("dead", exclusive=True, mode="adaptive", **SHORT)
+    other = guard.unknown_session()
     reports = guard.sweep_until(lambda: not guard.leases())
     assert guard.active() == {other}
     assert not any(report.lost for report in reports)
