@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import re
 import signal
 import sys
 import threading
@@ -90,7 +91,10 @@ def test_create_that_is_never_answered(start: Starter, service: Service) -> None
     ended = process.end()
     assert ended.status == -signal.SIGTERM
     assert "a session whose id is not known" in ended.err
-    assert run_told_command(start, ended).out == "No active sessions.\n"
+    told = run_told_command(start, ended).out
+    assert told.startswith("Left over: their processes have died.")
+    assert re.search(r"^- +opening ", told, re.MULTILINE)
+    assert service.active() == []
     service.check(opened=0)
 
 

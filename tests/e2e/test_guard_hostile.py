@@ -60,7 +60,7 @@ def test_forged_leases_harm_nobody(start: Start, service: Service, guardians: Gu
     texts: nobody loses a session, the guardian lives, and closes what is left when its owner dies.
     """
     theirs = other.create_session()
-    process, neighbour = start(HELD), None
+    process = start(HELD)
     kept = process.wait_for("held")
     guardian = guardians.one()
     odd = [
