@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 import re
+import shlex
 import signal
 import sys
 import threading
