@@ -227,7 +227,7 @@ class Guarding:
                 with self._lock:
                     if self._starting is not None:
                         self._finish_start(10.0)
-                    self._is_served() or self._find()
+                    self._stopped or self._is_served() or self._find()
 
 
 def _has_ended(pidfd: int) -> bool:

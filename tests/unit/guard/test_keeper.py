@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -149,6 +150,28 @@ def test_a_used_session_is_noted_as_used(client: BBREClient, service: Scripted, 
         after = only(ledger)
     assert after.used.steady > before.used.steady
     assert after.opened == before.opened
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at descriptors by /proc")
+def test_a_session_that_closes_after_the_end_leaves_no_ledger_open(
+    client: BBREClient, service: Scripted, ledger: SqliteLedger
+):
+    """A thread may be late: its lease ends all the same, and what it opened for that is closed again."""
+    service.answer("create", OPENED)
+    service.answer("close", GONE)
+    with managed_session(client=client):
+        tracker.keeper.leave()
+        assert only(ledger).state == OPEN
+    assert ledger.leases() == []
+    ledger.close()
+    assert not [path for path in open_files() if path.startswith(ledger.path)]
+
+
+def open_files() -> Iterator[str]:
+    """The paths of this process's descriptors."""
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/self/fd/{number}")
 
 
 def test_the_key_is_not_in_the_folder(client: BBREClient, service: Scripted, folder: str):
