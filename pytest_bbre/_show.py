@@ -147,8 +147,11 @@ def checks(found: Sequence[Check]) -> None:
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
     """A bar on stderr, if a person looks at it; what is given counts one step, from any thread."""
+    if not sys.stderr.isatty():  # a bar that is switched off writes an empty line, in older versions
+        yield lambda: None
+        return
     columns = TextColumn(title), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
 
