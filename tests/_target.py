@@ -25,7 +25,8 @@ line of JSON, and ends when its standard input does. With a certificate's file (
     /waiting/S          how many were asked for with this S
     /drop               cuts the connection instead of answering
     /half               cuts the connection in the middle of the body
-    /page?script=...    a page that runs the script; `show(value)` in it writes JSON into <div id="out" class="done">
+    /page?script=...    a page that runs the script; `show(value)` in it writes JSON into <div id="out" class="done">;
+                        document.body.dataset.own is the header X-Own that the page was asked for with
     /cached             a number that is another one each time it is asked for, and may be kept by who asked
     /sw.js              a service worker that does nothing
 """
@@ -230,7 +231,8 @@ async def half(request: web.BaseRequest, rest: str) -> web.StreamResponse:
 async def page(request: web.BaseRequest, rest: str) -> web.StreamResponse:
     show = "const show = v => { const e = document.getElementById('out'); e.textContent = JSON.stringify(v);"
     show += " e.className = 'done'; };"
-    text = f'<!doctype html><title>A page</title><div id="out"></div><script>{show}{request.query["script"]}</script>'
+    body = f'<body data-own="{request.headers.get("X-Own", "")}"><div id="out"></div>'
+    text = f"<!doctype html><title>A page</title>{body}<script>{show}{request.query['script']}</script>"
     return web.Response(text=text, content_type="text/html", status=int(request.query.get("status", "200")))
 
 

@@ -73,6 +73,7 @@ class Tab:
         self.context = context
         self._page: Page | None = None
         self._cdp: CDPSession | None = None
+        self._frame = ""  # the page's own, by which its documents are told from those of frames in it
         self._document: Document | None = None
         self._in_flight: set[Request] = set()
         self._changed = asyncio.Event()
@@ -81,8 +82,6 @@ class Tab:
         self._verifying = True
 
     async def _open(self) -> None:
-        self._crash.clear()
-        self._in_flight.clear()
         self._page = page = await self.context.new_page()
         page.on("request", self._on_request)
         page.on("requestfinished", self._on_done)
@@ -96,6 +95,7 @@ class Tab:
         self._cdp.on("Fetch.authRequired", lambda asked: _later(self._on_auth(asked)))
         patterns = [{"urlPattern": "*", "resourceType": kind} for kind in _SEEN]
         await self._cdp.send("Fetch.enable", {"patterns": patterns, "handleAuthRequests": True})
+        self._frame = (await self._cdp.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
         self._verifying = True
 
     async def render(self, document: Document, wish: Wish) -> Rendered:
@@ -106,6 +106,7 @@ class Tab:
         """
         from playwright.async_api import Error, TimeoutError
 
+        known, self._document = self._page, document
         try:
             return await self._unless_crashed(self._render(document, wish))
         except (TimeoutError, asyncio.TimeoutError):
@@ -113,7 +114,10 @@ class Tab:
             raise Refused("TARGET_TIMEOUT", f"The page did not load in time.{waited}") from None
         except Error as error:
             if self._crash.is_set() or ("ERR_ABORTED" in str(error) and not await self._is_well()):
+                unseen = self._document is not None
                 await self._drop()
+                if unseen and known is not None:  # it had crashed before, while nobody looked
+                    return await self.render(document, wish)
                 raise Refused("SERVICE_ERROR", "The page crashed. The session goes on with a new one.") from None
             words = str(error).splitlines()[0]
             if "closed" in words:
@@ -126,7 +130,6 @@ class Tab:
         """Not everything in Playwright hears of a crash; it would wait until its time is up."""
         from playwright.async_api import Error
 
-        self._crash.clear()
         work, crash = asyncio.ensure_future(rendering), asyncio.ensure_future(self._crash.wait())
         try:
             await asyncio.wait({work, crash}, return_when=asyncio.FIRST_COMPLETED)
@@ -153,7 +156,6 @@ class Tab:
         self._in_flight.clear()
         if urldefrag(page.url)[0] == urldefrag(document.url)[0] and "#" in document.url:
             await page.goto("about:blank")  # else it would only scroll
-        self._document = document
         await page.goto(document.url, wait_until="load", timeout=_left(wish.give_up) * 1000)
         await self._settle(wish)
         title, html, url = await self._snapshot(wish.give_up)
@@ -203,12 +205,13 @@ class Tab:
     # What the page tells.
 
     async def _on_paused(self, paused: dict[str, Any]) -> None:
-        """The first document that it asks for is the one that was fetched; others it fetches itself."""
-        document, self._document = self._document, None
+        """The first document that it asks for is the one that was fetched; all else it fetches itself."""
         assert self._cdp is not None
-        if document is None:
+        document = self._document
+        if document is None or paused["resourceType"] != "Document" or paused["frameId"] != self._frame:
             await self._cdp.send("Fetch.continueRequest", {"requestId": paused["requestId"]})
             return
+        self._document = None
         headers = [
             {"name": name, "value": value} for name, value in document.headers if name.lower() not in _NOT_HANDED
         ]
@@ -244,6 +247,7 @@ class Tab:
 
     async def _drop(self) -> None:
         page, self._page, self._cdp = self._page, None, None
+        self._crash.clear()
         if page is not None:
             with contextlib.suppress(Exception):
                 await page.close()

@@ -160,6 +160,15 @@ def test_the_same_page_again_is_loaded_again(bbre: BBREClient, run: Run, session
     assert (shown(first), shown(again)) == ("", "#there")
 
 
+def test_a_page_that_never_rests_gets_nothing_of_the_next_one(run: Run, session: SessionInfo) -> None:
+    """What it asks for while it is being left is its own; the next document is the one that was fetched."""
+    restless = "const ask = () => fetch('/echo').then(ask); for (let n = 0; n < 20; n++) ask(); show(0)"
+    for number in range(5):
+        run(session, restless, wait_for="#out.done")
+        answer = run(session, "show(document.body.dataset.own)", headers={"X-Own": str(number)}, wait_for="#out.done")
+        assert shown(answer) == str(number)
+
+
 def test_what_is_no_page_is_told_as_it_came(bbre: BBREClient, session: SessionInfo, target: Any) -> None:
     """Bytes, JSON, and every method but GET."""
     assert (
@@ -302,6 +311,19 @@ def test_a_crashed_page_fails_its_request_alone(run: Run, bbre: BBREClient, engi
     thread.join(LIMIT)
     assert isinstance(failed[0], ServiceError)
     assert "crashed" in str(failed[0])
+    assert shown(run(session, "show(document.cookie)")) == "a=1"
+
+
+def test_a_page_that_crashed_while_nobody_looked_is_replaced(
+    run: Run, bbre: BBREClient, session: SessionInfo, engine: Engine
+) -> None:
+    """The next request gets a new page, and knows nothing of it."""
+    run(session, "document.cookie = 'a=1; path=/'")
+    gone = browsers(engine, "renderer")
+    for renderer in gone:
+        renderer.kill()
+    psutil.wait_procs(gone, timeout=LIMIT)
+    assert shown(run(session, "show(document.cookie)")) == "a=1"
     assert shown(run(session, "show(document.cookie)")) == "a=1"
 
 
