@@ -36,12 +36,14 @@ class AdaptiveContext(Context):
         turn: held while a document is rendered: a page shows one at a time.
         synced: the version of the jar that the browser has.
         known: the cookies that the browser had when it was looked at last.
+        leaving: closes the tab, once the session has ended.
     """
 
     tab: Tab
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     synced: int = 0
     known: set[tuple[str, str, str]] = field(default_factory=set)
+    leaving: asyncio.Task[None] | None = None
 
 
 class Adaptive:
@@ -55,7 +57,7 @@ class Adaptive:
     def __init__(self, passive: Passive, died: Callable[[], object]) -> None:
         self._passive = passive
         self._browser = Browser(died)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
 
     async def open(self, sensibility: str, proxy: str | None) -> tuple[AdaptiveContext, dict[str, Any]]:
         """A context of its own, and the session's profile.
@@ -100,14 +102,14 @@ class Adaptive:
     def ended(self, context: object) -> None:
         """A session has ended: what it had in the browser goes."""
         if isinstance(context, AdaptiveContext):
-            task = asyncio.ensure_future(context.tab.close())
+            context.leaving = task = asyncio.ensure_future(context.tab.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def all_ended(self) -> None:
-        """Returns when all that has ended has left the browser, or soon after."""
-        if self._closing:
-            await asyncio.wait(set(self._closing), timeout=CLOSED_WITHIN)
+    async def gone(self, context: object) -> None:
+        """Returns when what an ended session had in the browser has gone, or soon after."""
+        if isinstance(context, AdaptiveContext) and context.leaving is not None:
+            await asyncio.wait({context.leaving}, timeout=CLOSED_WITHIN)
 
     async def stop(self) -> None:
         """Ends the browser."""

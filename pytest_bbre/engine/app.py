@@ -90,9 +90,8 @@ class Api:
         if request.method != "POST":
             words = f"{request.path} is asked by POST, not {request.method}."
             return self._refuse(Refused("VALIDATION_ERROR", words, status=405, headers={"Allow": "POST"}))
-        asked = await self._read(
-            request
-        )  # before any delay: what has arrived is done, though its asker may die meanwhile
+        # Read before any delay: what has arrived is done, though its asker may die meanwhile.
+        asked = await self._read(request)
         self._arrivals.count(endpoint)
         delay, fault = self._faults.take(endpoint)
         if delay := delay + self._latency.get(endpoint, 0.0):
@@ -198,8 +197,10 @@ class Api:
         return _wire.success(data={"session": session.info().to_json()})
 
     async def _close(self, account: Account, fields: Fields) -> _wire.Json:
-        session = self._store.close(account.id, fields.session_id())
-        await self._adaptive.all_ended()
+        session_id = fields.session_id()
+        context = self._store.get(account.id, session_id).context
+        session = self._store.close(account.id, session_id)
+        await self._adaptive.gone(context)
         return _wire.success(data={"session": {"id": session.id, "status": "closed"}})
 
     async def _list(self, account: Account, fields: Fields) -> _wire.Json:

@@ -123,11 +123,10 @@ class Browser:
             self._died()
 
     async def _ask_agent(self, running: Chromium) -> str:
-        context = await running.new_context()
-        page = await context.new_page()
-        agent = await page.evaluate("navigator.userAgent")
-        await context.close()
-        return str(agent)
+        asking = await running.new_browser_cdp_session()
+        agent = str((await asking.send("Browser.getVersion"))["userAgent"])
+        await asking.detach()
+        return agent
 
 
 def _proxy(address: str | None) -> ProxySettings | None:
