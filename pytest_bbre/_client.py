@@ -190,10 +190,24 @@ class BBREClient:
             raise CloseTimedOutError("Not closed in time: no answer came.", session_id=known) from error
         return CloseResult(known, CloseOutcome.CLOSED)
 
-    def close_sessions(self, session_ids: Iterable[str | SessionInfo]) -> list[CloseResult]:
-        """Closes many sessions at the same time. Every attempt ends; one result per id, in order; none raises."""
+    def close_sessions(
+        self, session_ids: Iterable[str | SessionInfo], *, done: Callable[[CloseResult], object] | None = None
+    ) -> list[CloseResult]:
+        """Closes many sessions at the same time. Every attempt ends; one result per id, in order; none raises.
+
+        Args:
+            session_ids: which.
+            done: called with each result as soon as it is there, from another thread.
+        """
         ids = [session_ids] if isinstance(session_ids, str | SessionInfo) else session_ids
-        return run_all([partial(self._close_quietly, one) for one in ids])
+
+        def close(one: str | SessionInfo) -> CloseResult:
+            result = self._close_quietly(one)
+            if done is not None:
+                done(result)
+            return result
+
+        return run_all([partial(close, one) for one in ids])
 
     def list_sessions(self, status: str | None = None, *, page_size: int = _wire.PAGE_SIZE) -> Iterator[SessionInfo]:
         """The account's sessions, newest first, page by page as they are asked for.

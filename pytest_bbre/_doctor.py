@@ -14,11 +14,12 @@ from typing import Final, NamedTuple
 
 from ._facts import EMBEDDED
 from ._settings import Settings
-from ._survey import LEFT, UNKNOWN, Account, Survey
+from ._survey import LEFT, UNKNOWN, Account
 from .engine import chromium
 from .engine.refused import Refused
 from .errors import BBREError, LedgerError
 from .guard import describe, owners
+from .guard.door import Listing
 from .guard.place import open_ledger
 
 OK: Final = "ok"
@@ -110,24 +111,21 @@ def _ledger(settings: Settings) -> Check:
 
 def _account(settings: Settings) -> Iterator[Check]:
     with Account(settings, lambda line: None) as account:
-        yield _service(account, settings)
+        began = time.monotonic()
+        listing = None
+        try:
+            listing = account.visit.door.active()
+        except BBREError as error:
+            yield Check("service", BAD, f"{settings.base_url}: {error}")
+        else:
+            yield _service(settings, listing, time.monotonic() - began)
         yield _ledger(settings)
         yield _guardian(account, settings)
-        try:
-            survey = account.look()
-        except BBREError as error:
-            yield Check("slots", BAD, f"they can't be counted: {error.message}")
-            return
-    yield from _slots(survey)
+        yield from _slots(account, listing)
 
 
-def _service(account: Account, settings: Settings) -> Check:
-    began = time.monotonic()
-    try:
-        listing = account.visit.door.active()
-    except BBREError as error:
-        return Check("service", BAD, f"{settings.base_url}: {error}")
-    words = f"{settings.base_url} answers in {(time.monotonic() - began) * 1000:.0f} ms, and accepts the key"
+def _service(settings: Settings, listing: Listing, seconds: float) -> Check:
+    words = f"{settings.base_url} answers in {seconds * 1000:.0f} ms, and accepts the key"
     if abs(listing.offset) > CLOCKS_APART + listing.uncertainty:
         apart = f"{describe.age(abs(listing.offset))} {'ahead of' if listing.offset > 0 else 'behind'} this machine's"
         return Check("service", NOTE, f"{words}; its clock is {apart}, which does no harm")
@@ -149,7 +147,15 @@ def _guardian(account: Account, settings: Settings) -> Check:
     return Check("guardian", OK, "none serves, since there is nothing to guard")
 
 
-def _slots(survey: Survey) -> Iterator[Check]:
+def _slots(account: Account, listing: Listing | None) -> Iterator[Check]:
+    if listing is None:
+        yield Check("slots", BAD, "they can't be counted, since the service does not list them")
+        return
+    try:
+        survey = account.look(listing)
+    except LedgerError as error:
+        yield Check("slots", BAD, f"they can't be counted: {error.message}")
+        return
     words = f"{survey.in_use} of {survey.limit} in use, {len(survey.waiting)} waiting"
     yield Check("slots", OK if survey.in_use < survey.limit else NOTE, words)
     left = [row for row in survey.rows if row.group == LEFT]

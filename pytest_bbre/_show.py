@@ -91,7 +91,7 @@ def _cells(row: Row) -> list[str]:
     """An id is not shortened: it is there to be copied."""
     durations = ["?" if seconds is None else describe.age(seconds) for seconds in (row.age, row.idle, row.left)]
     requests = "?" if row.requests is None else str(row.requests)
-    words = [_printable(row.session_id or "-"), describe.safe(row.state), describe.safe(row.mode or "?")]
+    words = [describe.printable(row.session_id or "-"), describe.safe(row.state), describe.safe(row.mode or "?")]
     return [*words, *durations, requests]
 
 
@@ -99,12 +99,10 @@ def _table_of_ended(ended: Sequence[SessionInfo]) -> Table:
     table = _grid("ID", "STATUS", "MODE", "REQUESTS")
     for one in ended:
         requests = "?" if one.request_count is None else str(one.request_count)
-        table.add_row(_printable(one.id), describe.safe(one.status or "?"), describe.safe(one.mode or "?"), requests)
+        table.add_row(
+            describe.printable(one.id), describe.safe(one.status or "?"), describe.safe(one.mode or "?"), requests
+        )
     return table
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def to_json(survey: Survey, ended: Sequence[SessionInfo]) -> dict[str, Any]:
@@ -140,7 +138,7 @@ def checks(found: Sequence[Check]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for check in found:
-        table.add_row(Text(check.state, _STYLES[check.state]), check.name, _printable(check.words))
+        table.add_row(Text(check.state, _STYLES[check.state]), check.name, describe.printable(check.words))
     _console().print(table)
 
 

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from typing import Final, NamedTuple
 
 from ._client import BBREClient
-from ._closing import CloseOutcome, CloseResult
+from ._closing import CloseResult
 from ._retries import repeat
 from ._settings import Settings
 from ._wire import SessionInfo
-from ._workers import run_all
 from .errors import LedgerError
 from .guard import describe, keeper, owners
 from .guard.door import Listing
@@ -94,13 +92,16 @@ class Account:
     def __exit__(self, *exc: object) -> None:
         self.visit.close()
 
-    def look(self) -> Survey:
+    def look(self, listing: Listing | None = None) -> Survey:
         """The sessions that are active, or may be.
+
+        Args:
+            listing: what the service has just told of them; None to ask it.
 
         Raises:
             BBREError: the service did not list them.
         """
-        listing = repeat(self.visit.door.active, self._settings)
+        listing = listing or repeat(self.visit.door.active, self._settings)
         leases, waiting, labels = self._noted()  # after the list: what is in no lease then is nobody's here
         now = self.visit.now()
         listed = {one.id: one for one in listing.sessions}
@@ -160,19 +161,15 @@ class Account:
             session_ids: which.
             done: called with each result when it is there, from another thread.
         """
-        with BBREClient(settings=self._settings) as client:
-            return run_all([partial(self._close, client, one, done) for one in dict.fromkeys(session_ids)])
 
-    def _close(self, client: BBREClient, session_id: str, done: Callable[[CloseResult], object]) -> CloseResult:
-        try:
-            result = client.close_session(session_id)
-        except Exception as error:
-            result = CloseResult(session_id, CloseOutcome.FAILED, error)
-        if result.success:
-            with suppress(LedgerError):  # its lease is ended by whoever looks next
-                self.visit.end(session_id)
-        done(result)
-        return result
+        def noted(result: CloseResult) -> None:
+            if result.success and result.session_id is not None:
+                with suppress(LedgerError):  # its lease is ended by whoever looks next
+                    self.visit.end(result.session_id)
+            done(result)
+
+        with BBREClient(settings=self._settings) as client:
+            return client.close_sessions(dict.fromkeys(session_ids), done=noted)
 
 
 def _unknown(info: SessionInfo, listing: Listing, now: Moment) -> Row:

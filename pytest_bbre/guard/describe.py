@@ -13,9 +13,14 @@ LONGEST: Final = 200  # characters of one thing that is told; our choice
 _UNITS: Final = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
+def printable(text: str) -> str:
+    """Text on one line, without control characters, else as it is."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 def safe(text: object) -> str:
     """Text on one line, without control characters, and not for ever."""
-    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text)[: LONGEST * 2])
+    shown = printable(str(text)[: LONGEST * 2])
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
 
 
