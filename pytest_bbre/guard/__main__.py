@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any, Final
 
 LONGEST: Final = 64 * 1024  # bytes of a task
@@ -97,13 +98,9 @@ def _guard(task: dict[str, Any]) -> int:
     folder, account, me = os.path.dirname(task["path"]), task["account"], str(owners.here())
     log = Log(path_of(folder, account), str(service.api_key))
 
-    def ring(owner: str | None) -> None:
-        if owner is not None:
-            wake.ring(folder, wake.bell_of(owner))
-
     try:
         ledger = SqliteLedger(task["path"], log)
-        reaper = Reaper(ledger, account, Door(service), me, wake=ring)
+        reaper = Reaper(ledger, account, Door(service), me, wake=partial(wake.ring_owner, folder))
         guardian = Guardian(ledger, folder, account, me, reaper, log)
         if not guardian.claim():
             answer(1, {"serving": False})

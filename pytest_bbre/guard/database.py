@@ -60,6 +60,7 @@ class Database:
         self.folder = os.path.dirname(path)
         self.generation = 0
         self.opened = 0
+        self._left = False
         self._name: bytes | None = None
         self._identity: files.Identity | None = None
         self._tell = tell
@@ -90,11 +91,20 @@ class Database:
         with part.lock:
             part.drop()
 
+    def leave(self) -> None:
+        """As `close`, for good: whoever comes later opens the file for one call, and closes it again."""
+        self._left = True
+        self.close()
+
     def _run(self, body: Body[T]) -> T:
         part = self._part()
         try:
             with part.lock:
-                return self._insist(part, body)
+                try:
+                    return self._insist(part, body)
+                finally:
+                    if self._left:
+                        part.drop()
         finally:
             while self._lines:  # without the lock: whoever is told may ask the ledger
                 self._tell(self._lines.pop(0))

@@ -102,14 +102,7 @@ class Desk:
         except (LedgerError, GuardianError) as error:
             self._trouble(error)
             return None
-        finally:
-            self._let_go_if_left()
         return result
-
-    def _let_go_if_left(self) -> None:
-        """A thread may come late, with a session that has closed only now: it opens the ledger again, for itself."""
-        if self._left:
-            self._ledger.close()
 
     def _trouble(self, error: Exception) -> None:
         """Tells once what does not work."""
@@ -206,8 +199,6 @@ class Desk:
             sweep_lapsed(self._ledger, now=self.now())
         except LedgerError as error:
             self._trouble(error)
-        finally:
-            self._let_go_if_left()
 
     def settle_lost(self, lease: Lease, reason: str) -> str:
         """Looks for the session of a create whose answer was lost; what is known of it, for people."""
@@ -217,13 +208,10 @@ class Desk:
         except LedgerError as error:
             self._trouble(error)
             return ""
-        finally:
-            self._let_go_if_left()
 
     def wake(self, owner: str | None) -> None:
         """Wakes a process that waits for a slot; this one, too."""
-        if owner is not None:
-            wake.ring(self._ledger.folder, wake.bell_of(owner))
+        wake.ring_owner(self._ledger.folder, owner)
 
     # Its end.
 

@@ -150,8 +150,7 @@ class Guardian:
 
     def _ring_next(self) -> None:
         queue = self._ledger.queue(self._account)
-        if queue:
-            wake.ring(self._folder, wake.bell_of(queue[0].owner))
+        wake.ring_owner(self._folder, queue[0].owner if queue else None)
 
     def _known(self) -> set[str]:
         """The owners of the account, of all that the ledger has on it."""

@@ -137,7 +137,7 @@ class Keeper:
             self._desks.clear()
             for ledger, bell in self._ledgers.values():
                 bell.close()
-                ledger.close()
+                ledger.leave()  # a thread may come late, with a session that has closed only now
             self._ledgers.clear()
 
     def become_another(self) -> None:
@@ -184,12 +184,14 @@ class Visit(NamedTuple):
         Raises:
             LedgerError: it can't be written.
         """
+        from . import wake
+
         ledger = self.ledger
         if ledger is None:
             return
         for lease in ledger.leases(self.account):
             if lease.session_id == session_id:
-                _ring(ledger, ledger.end(lease.key))
+                wake.ring_owner(ledger.folder, ledger.end(lease.key))
 
     def close(self) -> None:
         """Lets go of the ledger."""
@@ -204,6 +206,7 @@ def visit(settings: Settings, tell: Callable[[str], None]) -> Visit:
         settings: with a real address and a key.
         tell: shows a line to the person who runs the command.
     """
+    from . import wake
     from .door import Door
     from .place import open_ledger
     from .reaper import Reaper
@@ -215,15 +218,8 @@ def visit(settings: Settings, tell: Callable[[str], None]) -> Visit:
         tell(f"bbre: {error} Whose the sessions are can't be told without it.")
         return Visit("", door, None, None)
     account = account_id(ledger.salt, settings.base_url, str(settings.api_key))
-    reaper = Reaper(ledger, account, door, str(owners.here()), wake=partial(_ring, ledger))
+    reaper = Reaper(ledger, account, door, str(owners.here()), wake=partial(wake.ring_owner, ledger.folder))
     return Visit(account, door, ledger, reaper)
-
-
-def _ring(ledger: SqliteLedger, owner: str | None) -> None:
-    from . import wake
-
-    if owner is not None:
-        wake.ring(ledger.folder, wake.bell_of(owner))
 
 
 def _service(settings: Settings) -> Service:

@@ -322,3 +322,7 @@ class Ledger(ABC):
     @abstractmethod
     def close(self) -> None:
         """Lets go of the ledger. Another call takes it up again."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """As `close`, for good: another call takes it up for itself alone, and lets go of it again."""

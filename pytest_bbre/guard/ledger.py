@@ -155,6 +155,10 @@ class SqliteLedger(Ledger):
         """As the interface says."""
         self._database.close()
 
+    def leave(self) -> None:
+        """As the interface says."""
+        self._database.leave()
+
     def changes(self) -> int:
         """As the interface says."""
         version = int(self._read("PRAGMA data_version")[0][0])  # of one connection: it begins anew with each

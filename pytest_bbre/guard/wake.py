@@ -53,6 +53,12 @@ def ring(folder: str, name: str) -> bool:
             os.close(end)
 
 
+def ring_owner(folder: str, owner: str | None) -> None:
+    """Wakes a process that waits, as `str(Owner)`, if there is one."""
+    if owner is not None:
+        ring(folder, bell_of(owner))
+
+
 def remove_stale(folder: str, in_use: Collection[str] = ()) -> int:
     """Removes the bells at which nobody listens any more, since their processes died. Never raises.
 

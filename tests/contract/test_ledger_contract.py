@@ -721,11 +721,12 @@ class TestItself:
             assert ledger.changes() == after
             before = after
 
-    def test_a_closed_ledger_can_be_used_again(self, ledger: Ledger):
+    @pytest.mark.parametrize("how", ["close", "leave"])
+    def test_a_closed_ledger_can_be_used_again(self, ledger: Ledger, how: str):
         """What comes late is not lost, and nothing was replaced."""
         lease = taken(ledger)
-        ledger.close()
-        ledger.close()
+        getattr(ledger, how)()
+        getattr(ledger, how)()
         ledger.end(lease.key)
         assert ledger.leases() == []
         assert ledger.generation == 0
